@@ -1,0 +1,39 @@
+/** The arrows between folders of DESIGN's layout. A rule per folder: what it may import, everything else is refused. */
+
+/** @param {string} folder @param {string[]} allowed path patterns besides the folder itself and src/error.ts */
+function mayImportOnly(folder, allowed, { platform }) {
+  const paths = [`^${folder}/`, '^src/error\\.ts$', ...allowed];
+  return {
+    name: `${folder.replaceAll('/', '-')}-imports`,
+    severity: 'error',
+    from: { path: `^${folder}/` },
+    to: { pathNot: paths, dependencyTypesNot: platform ? ['core', 'npm', 'npm-dev'] : [] },
+  };
+}
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, dependencyTypesNot: ['type-only'] } },
+    mayImportOnly('src/rootfs', [], { platform: false }),
+    mayImportOnly('src/wire', [], { platform: false }),
+    mayImportOnly('src/schema', [], { platform: false }),
+    mayImportOnly('src/linux', [], { platform: true }),
+    mayImportOnly('src/store', ['^src/(linux|schema|rootfs)/'], { platform: true }),
+    mayImportOnly('src/image', ['^src/(store|schema|rootfs|linux)/'], { platform: true }),
+    mayImportOnly('src/pod', ['^src/(linux|schema|store)/'], { platform: true }),
+    mayImportOnly('src/stage0', ['^src/(pod|image|store|rootfs|network|linux|schema)/', '^initramfs/'], { platform: true }),
+    mayImportOnly('src/cli', ['^src/', '^initramfs/'], { platform: true }),
+    mayImportOnly('runtime', [], { platform: false }),
+    mayImportOnly('guest-agent', ['^runtime/', '^src/wire/'], { platform: false }),
+    mayImportOnly('stage1-kvm', ['^runtime/', '^src/wire/'], { platform: false }),
+    mayImportOnly('initramfs', ['^src/linux/'], { platform: true }),
+    mayImportOnly('kernel-config', ['^initramfs/', '^scripts/'], { platform: true }),
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    includeOnly: '^(src|runtime|guest-agent|stage1-kvm|initramfs|kernel-config|scripts)/|^node:',
+    enhancedResolveOptions: { extensions: ['.ts', '.js'] },
+  },
+};

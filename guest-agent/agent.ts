@@ -1,0 +1,322 @@
+/**
+ * The agent: takes connections from the host, starts the pod once, reports what happens, ends the pod. Whatever goes wrong ends
+ * in a message to the host and the machine switched off, never in silence.
+ */
+import { NR_uname, SIGHUP, SIGKILL, SIGTERM } from '../runtime/abi.gen.ts';
+import { kill, pause } from '../runtime/linux/process.ts';
+import { uptimeMs } from '../runtime/linux/time.ts';
+import { after, runLoop, sleep } from '../runtime/loop.ts';
+import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
+import { openApp, type App } from './app/app.ts';
+import { prepareDefaultFilter } from './app/confinement.ts';
+import { parsePodManifest } from './app/manifest.ts';
+import { ControlConnection } from './control.ts';
+import type { Machine } from './machine/machine.ts';
+import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
+import { reapAll, runningPids, StartError, startReaping } from './process/process.ts';
+import { StandardStreams } from './process/stdio.ts';
+import { StreamExchange } from './process/stream-exchange.ts';
+
+/** Without a host there is nothing to do. */
+const HOST_TIMEOUT_MS = 60_000;
+/** What apps get to end by themselves when another one has failed or the host is gone. */
+const DEFAULT_GRACE_MS = 10_000;
+/** For a host that announced streams and never connected them. */
+const UNCONNECTED_STREAM_TIMEOUT_MS = 3_000;
+/** For the host to take the last message. */
+const FLUSH_TIMEOUT_MS = 2_000;
+const FIRST_EXEC_ID = 1000;
+
+/** A process the host can address. */
+interface Addressable {
+  streams: StandardStreams;
+  signal(signal: number): void;
+}
+
+type Phase = 'waiting' | 'running' | 'ending';
+
+export class Agent {
+  readonly #machine: Machine;
+  readonly #connections = new Set<ControlConnection>();
+  /** The connection that sent `start`. */
+  #owner: ControlConnection | undefined;
+  readonly #processes = new Map<ProcessId, Addressable>();
+  readonly #exchange = new StreamExchange(({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false);
+  readonly #apps = new Map<string, App>();
+  #phase: Phase = 'waiting';
+  #startedApps = 0;
+  #nextExecId = FIRST_EXEC_ID;
+  #dying = false;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  run(): void {
+    runLoop((error) => this.#fatal(error));
+    try {
+      this.#machine.prepareTransport();
+      this.#machine.transport.listen((kind, fd) => (kind === 'control' ? this.#openControl(fd) : this.#exchange.accept(fd)));
+      this.#machine.transport.announce();
+      // From here on the host is on its way: what follows costs nobody time.
+      this.#machine.boot((message) => this.#warn(message));
+      startReaping();
+      prepareDefaultFilter(this.#machine);
+      after(HOST_TIMEOUT_MS, () => this.#checkForHost());
+    } catch (error) {
+      this.#fatal(error);
+    }
+  }
+
+  #checkForHost(): void {
+    if (this.#owner !== undefined || this.#connections.size > 0) return;
+    this.#machine.log('no host has connected');
+    this.#machine.powerOff();
+  }
+
+  // Connections.
+
+  #openControl(fd: number): void {
+    const execs = new Set<ProcessId>();
+    const connection: ControlConnection = new ControlConnection(fd, {
+      onMessage: (message) => this.#receive(connection, message, execs),
+      onClose: () => this.#closed(connection, execs),
+    });
+    this.#connections.add(connection);
+    connection.send({ type: 'hello', version: WIRE_VERSION, kernelRelease: kernelRelease(), uptimeMs: uptimeMs() });
+  }
+
+  #closed(connection: ControlConnection, execs: ReadonlySet<ProcessId>): void {
+    this.#connections.delete(connection);
+    for (const id of execs) this.#processes.get(id)?.signal(SIGHUP);
+    if (connection !== this.#owner) return;
+    for (const { streams } of this.#processes.values()) streams.abandonWhenFinished();
+    this.#shutdown(DEFAULT_GRACE_MS);
+  }
+
+  #receive(connection: ControlConnection, message: object, execs: Set<ProcessId>): void {
+    let parsed: HostMessage;
+    try {
+      parsed = parseHostMessage(message);
+    } catch (error) {
+      connection.send(rejection(message, error));
+      return;
+    }
+    switch (parsed.type) {
+      case 'start':
+        return this.#start(connection, parsed);
+      case 'exec':
+        return this.#exec(connection, parsed, execs);
+      case 'signal':
+        return this.#processes.get(parsed.process)?.signal(parsed.signal);
+      case 'resize':
+        return this.#resize(parsed.process, parsed.size);
+      case 'shutdown':
+        return this.#shutdown(parsed.graceMs);
+      case 'ping':
+        return connection.send({ type: 'pong', request: parsed.request });
+    }
+  }
+
+  #resize(process: ProcessId, size: TerminalSize): void {
+    this.#processes.get(process)?.streams.resize(size);
+  }
+
+  #report(message: AgentMessage): void {
+    this.#owner?.send(message);
+  }
+
+  #warn(message: string): void {
+    if (this.#owner === undefined) this.#machine.log(message);
+    else this.#report({ type: 'warning', message });
+  }
+
+  // The pod.
+
+  #start(connection: ControlConnection, start: StartMessage): void {
+    if (this.#phase !== 'waiting') {
+      connection.send({ type: 'failed', step: 'start', message: 'the pod has been started already' });
+      return;
+    }
+    this.#owner = connection;
+    this.#phase = 'running';
+    this.#runPod(start).catch((error: unknown) => this.#fatal(error));
+  }
+
+  async #runPod(start: StartMessage): Promise<void> {
+    const apps = await this.#openPod(start);
+    await Promise.all(apps.map((app) => this.#runApp(app)));
+    await this.#halt();
+  }
+
+  /** Empty when something failed, which has been reported then. */
+  async #openPod(start: StartMessage): Promise<App[]> {
+    let step = 'start';
+    let app: string | undefined;
+    try {
+      if (start.version !== WIRE_VERSION) throw new Error(`protocol version ${start.version}, this agent speaks ${WIRE_VERSION}`);
+      const pod = parsePodManifest(start.podManifest);
+      step = 'configure';
+      await this.#machine.configure(start);
+      step = 'prepare';
+      const context = { machine: this.#machine, start, pod, warn: (message: string) => this.#warn(message) };
+      for (const [index, { name }] of start.apps.entries()) {
+        app = name;
+        this.#register(await openApp(context, index));
+      }
+      return [...this.#apps.values()];
+    } catch (error) {
+      this.#report(failure(error, { app, step }));
+      this.#phase = 'ending';
+      return [];
+    }
+  }
+
+  #register(app: App): void {
+    this.#apps.set(app.name, app);
+    this.#processes.set(app.process, app);
+    this.#exchange.offer(app.process);
+  }
+
+  /** Settles when nothing of the app is left. */
+  #runApp(app: App): Promise<void> {
+    return app.run({
+      started: (pid) => this.#appStarted(app, pid),
+      exited: (status, oomKilled) => this.#appExited(app, status, oomKilled),
+      failed: (error) => {
+        this.#report(failure(error, { app: app.name, step: 'start' }));
+        this.#appEnded(app, true);
+      },
+    });
+  }
+
+  #appStarted(app: App, pid: number): void {
+    this.#report({ type: 'started', process: app.process, app: app.name, pid, uptimeMs: uptimeMs() });
+    this.#startedApps++;
+    if (this.#startedApps === this.#apps.size) this.#report({ type: 'ready', uptimeMs: uptimeMs() });
+  }
+
+  #appExited(app: App, status: ExitStatus, oomKilled: boolean): void {
+    this.#report({ type: 'exited', process: app.process, app: app.name, status, oomKilled, uptimeMs: uptimeMs() });
+    this.#appEnded(app, status.kind === 'signal' || status.code !== 0);
+  }
+
+  /** The first app that fails ends the pod. */
+  #appEnded(app: App, hasFailed: boolean): void {
+    after(UNCONNECTED_STREAM_TIMEOUT_MS, () => app.streams.abandonUnconnected());
+    if (hasFailed) this.#shutdown(DEFAULT_GRACE_MS);
+  }
+
+  #shutdown(graceMs: number): void {
+    if (this.#phase === 'waiting') {
+      this.#phase = 'ending';
+      this.#halt().catch((error: unknown) => this.#fatal(error));
+      return;
+    }
+    this.#phase = 'ending';
+    for (const app of this.#apps.values()) app.terminate(SIGTERM);
+    after(graceMs, () => {
+      for (const app of this.#apps.values()) app.kill();
+    });
+  }
+
+  // Processes of `enter`.
+
+  #exec(connection: ControlConnection, message: ExecMessage, execs: Set<ProcessId>): void {
+    const app = this.#apps.get(message.app);
+    if (app === undefined || this.#phase !== 'running') {
+      const reason = this.#phase === 'running' ? `no app "${message.app}" in this pod` : 'the pod is not running';
+      connection.send({ type: 'failed', request: message.request, app: message.app, step: 'exec', message: reason });
+      return;
+    }
+    let streams: StandardStreams | undefined;
+    try {
+      streams = new StandardStreams(message.stdio);
+      const id = this.#nextExecId++;
+      const running = app.exec(message, streams, (status) => this.#execEnded({ connection, id, app, status, execs }));
+      this.#processes.set(id, { streams, signal: (signal) => void running.signal(signal) });
+      execs.add(id);
+      connection.send({ type: 'created', request: message.request, process: id });
+      connection.send({ type: 'started', process: id, app: app.name, pid: running.pid, uptimeMs: uptimeMs() });
+      this.#exchange.offer(id);
+    } catch (error) {
+      streams?.abandon();
+      connection.send({ ...failure(error, { app: app.name, step: 'exec' }), request: message.request });
+    }
+  }
+
+  #execEnded({ connection, id, app, status, execs }: { connection: ControlConnection; id: ProcessId; app: App; status: ExitStatus; execs: Set<ProcessId> }): void {
+    const { streams } = this.#processes.get(id) ?? {};
+    execs.delete(id);
+    connection.send({ type: 'exited', process: id, app: app.name, status, oomKilled: false, uptimeMs: uptimeMs() });
+    streams?.finish(() => {
+      this.#processes.delete(id);
+    });
+    if (connection.closed) streams?.abandon();
+    after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
+  }
+
+  // The end.
+
+  async #halt(): Promise<void> {
+    this.#phase = 'ending';
+    this.#killLeftovers();
+    this.#machine.release((message) => this.#warn(message));
+    for (const connection of this.#connections) connection.send({ type: 'halted', uptimeMs: uptimeMs() });
+    // The host stops the machine when it has read that; this is for one that does not.
+    await this.#untilClosed(FLUSH_TIMEOUT_MS);
+    this.#machine.powerOff();
+  }
+
+  #killLeftovers(): void {
+    if (!this.#machine.ownsProcesses) return;
+    if (!kill(-1, SIGKILL)) return;
+    for (let tries = 0; tries < 100 && runningPids().length > 0; tries++) {
+      pause(1);
+      reapAll();
+    }
+  }
+
+  async #untilClosed(timeoutMs: number): Promise<void> {
+    for (let waitedMs = 0; waitedMs < timeoutMs && this.#connections.size > 0; waitedMs += 10) await sleep(10);
+  }
+
+  /** Uses nothing that may be what has failed: no timers, no promises. */
+  #fatal(error: unknown): void {
+    const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+    const stack = error instanceof Error ? (error.stack ?? '') : '';
+    this.#machine.log(`${message}\n${stack}`);
+    if (!this.#dying) {
+      this.#dying = true;
+      for (const connection of this.#connections) connection.send({ type: 'fatal', message, stack });
+      pause(200); // the kernel sends what it was given by itself
+      this.#machine.release((warning) => this.#machine.log(warning));
+    }
+    this.#machine.powerOff();
+  }
+}
+
+function failure(error: unknown, where: { app: string | undefined; step: string }): Extract<AgentMessage, { type: 'failed' }> {
+  if (error instanceof StartError) return { type: 'failed', ...where, step: error.step, message: error.message, exitCode: error.exitCode };
+  return { type: 'failed', ...where, message: error instanceof Error ? error.message : String(error) };
+}
+
+/** Answers what cannot be understood; an `exec` gets its number back so that its sender does not wait. */
+function rejection(message: object, error: unknown): AgentMessage {
+  const { type, request } = message as { type?: unknown; request?: unknown };
+  return {
+    type: 'failed',
+    request: type === 'exec' && Number.isSafeInteger(request) ? (request as number) : undefined,
+    step: typeof type === 'string' ? type.slice(0, 32) : 'message',
+    message: error instanceof Error ? error.message : String(error),
+  };
+}
+
+const UTSNAME_FIELD_BYTES = 65;
+
+function kernelRelease(): string {
+  const names = new Uint8Array(UTSNAME_FIELD_BYTES * 6);
+  sys.call(NR_uname, names);
+  const release = names.subarray(UTSNAME_FIELD_BYTES * 2, UTSNAME_FIELD_BYTES * 3);
+  return sys.text(release.subarray(0, release.indexOf(0)));
+}

@@ -1,0 +1,31 @@
+/** An app's environment: what systemd gave rkt's apps, then the manifest's, then what the caller of `enter` adds. */
+import type { Identity } from './users.ts';
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+export interface EnvironmentOptions {
+  appName: string;
+  identity: Identity;
+  variables: readonly { name: string; value: string }[];
+  /** Later than everything else. */
+  extra?: Record<string, string>;
+  hasTerminal: boolean;
+}
+
+export function buildEnvironment({ appName, identity, variables, extra, hasTerminal }: EnvironmentOptions): Map<string, string> {
+  const environment = new Map<string, string>([['PATH', DEFAULT_PATH]]);
+  const { account } = identity;
+  environment.set('HOME', account?.home || (identity.uid === 0 ? '/root' : '/'));
+  if (account !== undefined) {
+    environment.set('USER', account.name);
+    environment.set('LOGNAME', account.name);
+    if (account.shell !== '') environment.set('SHELL', account.shell);
+  }
+  if (hasTerminal) environment.set('TERM', 'xterm');
+  for (const { name, value } of variables) environment.set(name, value);
+  environment.set('AC_APP_NAME', appName);
+  for (const [name, value] of Object.entries(extra ?? {})) environment.set(name, value);
+  return environment;
+}
+
+export const environmentStrings = (environment: ReadonlyMap<string, string>): string[] => Array.from(environment, ([name, value]) => `${name}=${value}`);

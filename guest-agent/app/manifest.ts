@@ -1,0 +1,146 @@
+/** What the agent acts on in an appc pod manifest (spec: pods.md, types.md). Fields it has no use for are not looked at. */
+import { asBoolean, asId, asList, asObject, asString, fail, optional, parseDecimal, type JsonObject } from '../checked.ts';
+
+export interface Isolator {
+  name: string;
+  value: JsonObject | boolean | number;
+}
+
+export interface EmptyVolume {
+  kind: 'empty';
+  name: string;
+  mode: number;
+  uid: number;
+  gid: number;
+}
+
+export interface HostVolume {
+  kind: 'host';
+  name: string;
+  source: string;
+}
+
+export type Volume = (EmptyVolume | HostVolume) & { readOnly: boolean };
+
+export interface MountPoint {
+  name: string;
+  path: string;
+  readOnly: boolean;
+}
+
+export interface Mount {
+  volume: string;
+  path: string;
+}
+
+export interface AppManifest {
+  name: string;
+  readOnlyRoot: boolean;
+  exec: string[];
+  user: string;
+  group: string;
+  supplementaryGids: number[];
+  workingDirectory: string;
+  environment: { name: string; value: string }[];
+  mountPoints: MountPoint[];
+  mounts: Mount[];
+  isolators: Isolator[];
+  preStart: string[] | undefined;
+  postStop: string[] | undefined;
+}
+
+export interface PodManifest {
+  apps: AppManifest[];
+  volumes: Volume[];
+}
+
+/** Throws BadFieldError or SyntaxError. */
+export function parsePodManifest(text: string): PodManifest {
+  const pod = asObject(JSON.parse(text), 'pod manifest');
+  return { apps: asList(pod['apps'], 'apps', parseApp), volumes: asList(pod['volumes'], 'volumes', parseVolume) };
+}
+
+function parseApp(value: unknown, field: string): AppManifest {
+  const runtimeApp = asObject(value, field);
+  const app = asObject(runtimeApp['app'], `${field}.app`);
+  const handlers = new Map(asList(app['eventHandlers'], `${field}.app.eventHandlers`, parseHandler).map((handler) => [handler.name, handler.exec]));
+  return {
+    name: asString(runtimeApp['name'], `${field}.name`),
+    readOnlyRoot: optional(runtimeApp['readOnlyRootFS'], `${field}.readOnlyRootFS`, asBoolean) ?? false,
+    exec: asList(app['exec'], `${field}.app.exec`, asString),
+    user: asString(app['user'], `${field}.app.user`),
+    group: asString(app['group'], `${field}.app.group`),
+    supplementaryGids: asList(app['supplementaryGIDs'], `${field}.app.supplementaryGIDs`, asId),
+    workingDirectory: optional(app['workingDirectory'], `${field}.app.workingDirectory`, asAbsolutePath) ?? '/',
+    environment: asList(app['environment'], `${field}.app.environment`, parseVariable),
+    mountPoints: asList(app['mountPoints'], `${field}.app.mountPoints`, parseMountPoint),
+    mounts: asList(runtimeApp['mounts'], `${field}.mounts`, parseMount),
+    isolators: asList(app['isolators'], `${field}.app.isolators`, parseIsolator),
+    preStart: handlers.get('pre-start'),
+    postStop: handlers.get('post-stop'),
+  };
+}
+
+function asAbsolutePath(value: unknown, field: string): string {
+  const path = asString(value, field);
+  if (path === '') return '/';
+  if (!path.startsWith('/')) fail(field, 'absolute path');
+  return path;
+}
+
+function parseHandler(value: unknown, field: string): { name: string; exec: string[] } {
+  const handler = asObject(value, field);
+  return { name: asString(handler['name'], `${field}.name`), exec: asList(handler['exec'], `${field}.exec`, asString) };
+}
+
+function parseVariable(value: unknown, field: string): { name: string; value: string } {
+  const variable = asObject(value, field);
+  const name = asString(variable['name'], `${field}.name`);
+  if (name === '' || name.includes('=')) fail(`${field}.name`, 'name without =');
+  return { name, value: asString(variable['value'], `${field}.value`) };
+}
+
+function parseMountPoint(value: unknown, field: string): MountPoint {
+  const mountPoint = asObject(value, field);
+  return {
+    name: asString(mountPoint['name'], `${field}.name`),
+    path: asAbsolutePath(mountPoint['path'], `${field}.path`),
+    readOnly: optional(mountPoint['readOnly'], `${field}.readOnly`, asBoolean) ?? false,
+  };
+}
+
+function parseMount(value: unknown, field: string): Mount {
+  const mount = asObject(value, field);
+  return { volume: asString(mount['volume'], `${field}.volume`), path: asAbsolutePath(mount['path'], `${field}.path`) };
+}
+
+function parseIsolator(value: unknown, field: string): Isolator {
+  const isolator = asObject(value, field);
+  const content = isolator['value'];
+  const isPlain = typeof content === 'boolean' || typeof content === 'number';
+  return { name: asString(isolator['name'], `${field}.name`), value: isPlain ? content : asObject(content ?? {}, `${field}.value`) };
+}
+
+const OCTAL_DIGITS = '01234567';
+
+function parseVolume(value: unknown, field: string): Volume {
+  const volume = asObject(value, field);
+  const name = asString(volume['name'], `${field}.name`);
+  const readOnly = optional(volume['readOnly'], `${field}.readOnly`, asBoolean) ?? false;
+  const kind = asString(volume['kind'], `${field}.kind`);
+  if (kind === 'host') return { kind, name, readOnly, source: asString(volume['source'], `${field}.source`) };
+  if (kind !== 'empty') fail(`${field}.kind`, '"empty" or "host"');
+  return {
+    kind,
+    name,
+    readOnly,
+    mode: parseMode(optional(volume['mode'], `${field}.mode`, asString) ?? '0755', `${field}.mode`),
+    uid: optional(volume['uid'], `${field}.uid`, asId) ?? 0,
+    gid: optional(volume['gid'], `${field}.gid`, asId) ?? 0,
+  };
+}
+
+function parseMode(text: string, field: string): number {
+  if (parseDecimal(text) === undefined || text.length > 5 || ![...text].every((digit) => OCTAL_DIGITS.includes(digit))) fail(field, 'octal mode');
+  return Number.parseInt(text, 8) & 0o7777;
+}

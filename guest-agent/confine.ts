@@ -1,0 +1,141 @@
+/**
+ * The one place where a process of an app is confined: from what is to be enforced to the list of system calls its child runs
+ * between clone3 and execve. The app's main process, its event handlers and `enter` all pass through here.
+ */
+import {
+  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
+  NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, RLIMIT_NOFILE,
+  SECCOMP_SET_MODE_FILTER, TIOCSCTTY,
+} from '../runtime/abi.gen.ts';
+import { unblockSignals } from '../runtime/linux/signals.ts';
+import { IGNORE_FAILURE, type Operation } from '../runtime/sys.ts';
+
+/** What holds for every process of one app. */
+export interface Confinement {
+  /** Joined by every process of the app; null leaves it in this process's own mounts. */
+  mountNamespaceFd: number | null;
+  /** Every process sees its cgroup as the root of the hierarchy. */
+  cgroupNamespace: boolean;
+  uid: number;
+  gid: number;
+  supplementaryGids: readonly number[];
+  /** The bounding set: root has these, others get none of them but through set-uid or file capabilities. Null leaves all. */
+  capabilities: readonly number[] | null;
+  noNewPrivileges: boolean;
+  /** struct sock_fprog, or null for no filter. */
+  seccomp: Uint8Array | null;
+  oomScoreAdjust: number | undefined;
+}
+
+/** What is different for each process. */
+export interface Program {
+  argv: readonly string[];
+  environment: readonly string[];
+  /** Where `argv[0]` is looked for when it has no slash. */
+  searchPath: string;
+  workingDirectory: string;
+  /** Standard input, output, error: descriptors above 2. */
+  stdio: readonly [number, number, number];
+  /** Standard input is a terminal that becomes the session's own. */
+  controllingTerminal: boolean;
+}
+
+/** A name for messages and the exit status systemd reports for a failure there, which is what rkt recorded. */
+export interface ConfinementStep {
+  name: string;
+  exitCode: number;
+  operation: Operation;
+}
+
+/** systemd.exec(5), "Process Exit Codes". */
+const EXIT = {
+  chdir: 200, exec: 203, limits: 205, oomAdjust: 206, signalMask: 207, streams: 208, group: 216, user: 217, capabilities: 218, cgroup: 219, session: 220,
+  namespace: 226, noNewPrivileges: 227, seccomp: 228,
+} as const;
+
+/** As systemd's defaults: programs that use select() see a limit they can live with, others may raise it. */
+const OPEN_FILES_SOFT = 1024n;
+const OPEN_FILES_HARD = 524288n;
+/** Capabilities beyond CAP_LAST_CAP are those of a kernel newer than our headers. */
+const CAPABILITY_COUNT_MAX = 64;
+
+type Kind = keyof typeof EXIT;
+
+class StepList {
+  readonly steps: ConfinementStep[] = [];
+
+  /** Returns the step's index, for operations that use its result. */
+  add(kind: Kind, name: string, operation: Operation): number {
+    return this.steps.push({ name, exitCode: EXIT[kind], operation }) - 1;
+  }
+}
+
+export function confine(confinement: Confinement, program: Program): ConfinementStep[] {
+  const list = new StepList();
+  list.add('signalMask', 'reset signals', unblockSignals());
+  list.add('session', 'new session', [NR_setsid]);
+  list.add('session', 'umask', [NR_umask, 0o022]);
+  addStreams(list, program);
+  addOomScore(list, confinement.oomScoreAdjust);
+  addNamespaces(list, confinement);
+  // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
+  list.add('streams', 'close descriptors', [NR_close_range, 3, 0xffffffff, 0]);
+  list.add('chdir', `working directory "${program.workingDirectory}"`, [NR_chdir, program.workingDirectory]);
+  list.add('limits', 'limits', [NR_prlimit64, 0, RLIMIT_NOFILE, new BigUint64Array([OPEN_FILES_SOFT, OPEN_FILES_HARD]), null]);
+  addBoundingSet(list, confinement.capabilities);
+  addIdentity(list, confinement);
+  if (confinement.noNewPrivileges) list.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
+  // Last, so that the filter need not allow the steps above.
+  if (confinement.seccomp !== null) list.add('seccomp', 'seccomp', [NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, confinement.seccomp]);
+  addExecution(list, program);
+  return list.steps;
+}
+
+function addStreams(list: StepList, { stdio, controllingTerminal }: Program): void {
+  stdio.forEach((fd, target) => list.add('streams', 'standard streams', [NR_dup3, fd, target, 0]));
+  if (controllingTerminal) list.add('streams', 'controlling terminal', [NR_ioctl, 0, TIOCSCTTY, 0]);
+}
+
+/** Written through the agent's own /proc, so before the mount namespace changes. */
+function addOomScore(list: StepList, adjust: number | undefined): void {
+  if (adjust === undefined) return;
+  const opened = list.add('oomAdjust', 'OOM score', [NR_openat, AT_FDCWD, '/proc/self/oom_score_adj', O_WRONLY, 0]);
+  list.add('oomAdjust', 'OOM score', [NR_write, { result: opened }, String(adjust), String(adjust).length]);
+}
+
+function addNamespaces(list: StepList, { cgroupNamespace, mountNamespaceFd }: Confinement): void {
+  if (cgroupNamespace) list.add('namespace', 'cgroup namespace', [NR_unshare, CLONE_NEWCGROUP]);
+  // Also makes the app's root this process's root and working directory.
+  if (mountNamespaceFd !== null) list.add('namespace', 'mount namespace', [NR_setns, mountNamespaceFd, CLONE_NEWNS]);
+}
+
+function addBoundingSet(list: StepList, capabilities: readonly number[] | null): void {
+  if (capabilities === null) return;
+  for (let capability = 0; capability < CAPABILITY_COUNT_MAX; capability++) {
+    if (capabilities.includes(capability)) continue;
+    const nr = capability > CAP_LAST_CAP ? NR_prctl + IGNORE_FAILURE : NR_prctl;
+    list.add('capabilities', 'capabilities', [nr, PR_CAPBSET_DROP, capability, 0, 0, 0]);
+  }
+}
+
+/** Without PR_SET_KEEPCAPS a user other than root loses every capability here; root's are cut to the bounding set by execve. */
+function addIdentity(list: StepList, { uid, gid, supplementaryGids }: Confinement): void {
+  list.add('group', 'groups', [NR_setgroups, supplementaryGids.length, new Uint32Array(supplementaryGids)]);
+  list.add('group', 'group', [NR_setresgid, gid, gid, gid]);
+  list.add('user', 'user', [NR_setresuid, uid, uid, uid]);
+}
+
+/** Where a program is looked for, in order; never empty. */
+export function executableCandidates({ argv, searchPath }: Pick<Program, 'argv' | 'searchPath'>): string[] {
+  const command = argv[0] ?? '';
+  if (command.includes('/')) return [command];
+  return searchPath.split(':').map((directory) => `${directory === '' ? '.' : directory}/${command}`);
+}
+
+function addExecution(list: StepList, program: Program): void {
+  const candidates = executableCandidates(program);
+  candidates.forEach((path, index) => {
+    const nr = index < candidates.length - 1 ? NR_execve + IGNORE_FAILURE : NR_execve;
+    list.add('exec', `execute ${program.argv[0] ?? ''}`, [nr, path, program.argv, program.environment]);
+  });
+}

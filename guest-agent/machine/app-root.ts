@@ -1,0 +1,189 @@
+/**
+ * The file system of one app: overlay over its verity disk, a /dev of its own, /proc and /sys with what rkt hides hidden, its
+ * volumes, and the files of /etc that a pod decides; all in a mount namespace that holds nothing else.
+ *
+ * Two phases. In the first the agent's own paths are visible, and only paths that the agent itself has made are used. In the
+ * second the app's root is this process's root, so that symbolic links of the image cannot lead anywhere else.
+ *
+ * No mount an app can write to honours device nodes: CAP_MKNOD, which apps have by default, opens nothing.
+ */
+import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
+import { close } from '../../runtime/linux/fds.ts';
+import {
+  changeDirectory, changeMode, changeOwner, changeRoot, isDirectory, lstat, makeDirectories, makeDirectory, open, removeFile, statIfAny, symlink, writeFile,
+} from '../../runtime/linux/files.ts';
+import { attachMount, bind, cloneMount, enterNamespace, mount, moveMount, remountBind, unmount, unshareMounts } from '../../runtime/linux/mount.ts';
+import type { AppManifest, EmptyVolume } from '../app/manifest.ts';
+import { AGENT, NEW_ROOT, SCRATCH } from './layout.ts';
+import type { AppRoot } from './machine.ts';
+import { TEMPLATE_PROC, TEMPLATE_SYS } from './template.ts';
+import type { PlannedMount } from './volumes.ts';
+
+/** Devices every app has, as rkt's prepare-app made them; the last exists only in kernels with TUN. */
+const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty'];
+const DEVICE_LINKS: readonly [string, string][] = [
+  ['fd', '/proc/self/fd'], ['stdin', '/proc/self/fd/0'], ['stdout', '/proc/self/fd/1'], ['stderr', '/proc/self/fd/2'], ['ptmx', 'pts/ptmx'],
+];
+const SHARED_DEVICE_MOUNTS = ['pts', 'shm', 'mqueue'];
+const DEV_OPTIONS = 'mode=755,size=1m';
+/** Detached by name in the app's namespace; the app's own replace them. */
+const AGENT_MOUNTS = ['/proc', '/sys', '/dev'];
+
+export interface AppRootPlan {
+  app: AppManifest;
+  /** Where the app's read-only file system is mounted. */
+  lower: string;
+  /** False leaves /proc and /sys as the kernel shows them. */
+  protectPaths: boolean;
+  mounts: readonly PlannedMount[];
+  /** Path → content. */
+  files: ReadonlyMap<string, string>;
+  /** Like files, but only where the image has none. */
+  fallbackFiles: ReadonlyMap<string, string>;
+  terminalPath: string | undefined;
+}
+
+/** `initialNamespaceFd` is the namespace to come back to. */
+export function buildAppRoot(plan: AppRootPlan, initialNamespaceFd: number): AppRoot {
+  unshareMounts();
+  try {
+    mountOverlay(plan);
+    makeBase(plan);
+    const volumes = plan.mounts.map((item) => ({ item, fd: openVolume(item) }));
+    becomeRoot();
+    finishInside(plan, volumes);
+    const mountNamespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
+    return { mountNamespaceFd, inside: (work) => inNamespace(mountNamespaceFd, initialNamespaceFd, work) };
+  } finally {
+    enterNamespace(initialNamespaceFd, CLONE_NEWNS);
+  }
+}
+
+function inNamespace<T>(namespaceFd: number, backFd: number, work: () => T): T {
+  enterNamespace(namespaceFd, CLONE_NEWNS);
+  try {
+    return work();
+  } finally {
+    enterNamespace(backFd, CLONE_NEWNS);
+  }
+}
+
+function mountOverlay({ app, lower }: AppRootPlan): void {
+  const layer = `${SCRATCH}/apps/${app.name}`;
+  for (const directory of [`${layer}/upper`, `${layer}/work`]) makeDirectories(directory);
+  // The upper directory's owner and mode become those of the app's root.
+  const root = lstat(lower);
+  changeMode(`${layer}/upper`, root.mode & 0o7777);
+  changeOwner(`${layer}/upper`, root.uid, root.gid);
+  mount(NEW_ROOT, { type: 'overlay', source: 'overlay', flags: MS_NODEV, data: `lowerdir=${lower},upperdir=${layer}/upper,workdir=${layer}/work` });
+}
+
+/** Directories and mounts directly below the root: only real directories, made or put in the place of anything else. */
+function makeBase({ protectPaths, terminalPath }: AppRootPlan): void {
+  for (const name of ['dev', 'proc', 'sys']) ensureRealDirectory(`${NEW_ROOT}/${name}`);
+  if (protectPaths) {
+    attachCopy(TEMPLATE_PROC, `${NEW_ROOT}/proc`);
+    attachCopy(TEMPLATE_SYS, `${NEW_ROOT}/sys`);
+  } else {
+    for (const [type, name] of [['proc', 'proc'], ['sysfs', 'sys']] as const) {
+      mount(`${NEW_ROOT}/${name}`, { type, source: type, flags: MS_NOSUID | MS_NODEV | MS_NOEXEC });
+    }
+  }
+  makeDevices(`${NEW_ROOT}/dev`, terminalPath);
+}
+
+function attachCopy(source: string, target: string): void {
+  const fd = cloneMount(source, { recursive: true });
+  attachMount(fd, target);
+  close(fd);
+}
+
+/** A symbolic link of the image in this place would take what is mounted here elsewhere. */
+function ensureRealDirectory(path: string, mode = 0o755): void {
+  const status = statIfAny(path, { followLinks: false });
+  if (status !== undefined && isDirectory(status)) return;
+  if (status !== undefined) removeFile(path);
+  makeDirectory(path, mode);
+}
+
+function makeDevices(dev: string, terminalPath: string | undefined): void {
+  mount(dev, { type: 'tmpfs', source: 'tmpfs', flags: MS_NOSUID | MS_NODEV, data: DEV_OPTIONS });
+  for (const name of DEVICES) bindFile(`/dev/${name}`, `${dev}/${name}`);
+  if (statIfAny('/dev/net/tun') !== undefined) {
+    makeDirectory(`${dev}/net`);
+    bindFile('/dev/net/tun', `${dev}/net/tun`);
+  }
+  if (terminalPath !== undefined) bindFile(terminalPath, `${dev}/console`);
+  for (const name of SHARED_DEVICE_MOUNTS) {
+    if (statIfAny(`/dev/${name}`) === undefined) continue;
+    makeDirectory(`${dev}/${name}`);
+    bind(`/dev/${name}`, `${dev}/${name}`);
+  }
+  for (const [name, target] of DEVICE_LINKS) symlink(target, `${dev}/${name}`);
+}
+
+function bindFile(source: string, target: string): void {
+  close(open(target, O_WRONLY | O_CREAT | O_EXCL, 0o666));
+  bind(source, target);
+}
+
+/** A detached mount of the volume; undefined for a place of the app's own root. */
+function openVolume({ volume }: PlannedMount): number | undefined {
+  return volume === undefined ? undefined : cloneMount(emptyVolumeDirectory(volume));
+}
+
+/** Made when it is first used; apps that share the volume share the directory. */
+function emptyVolumeDirectory({ name, mode, uid, gid }: EmptyVolume): string {
+  const directory = `${SCRATCH}/volumes/${name}`;
+  if (statIfAny(directory) !== undefined) return directory;
+  makeDirectories(directory);
+  changeMode(directory, mode);
+  changeOwner(directory, uid, gid);
+  return directory;
+}
+
+/**
+ * Puts the new root over the old one, as switch_root does (the kernel's first root cannot be pivoted away), after everything else
+ * has been taken out of this namespace.
+ */
+function becomeRoot(): void {
+  const stage = '/root';
+  makeDirectory(stage, 0o700);
+  moveMount(NEW_ROOT, stage);
+  for (const path of [AGENT, ...AGENT_MOUNTS]) unmount(path, MNT_DETACH);
+  changeDirectory(stage);
+  moveMount('.', '/');
+  changeRoot('.');
+  changeDirectory('/');
+}
+
+function finishInside({ app, files, fallbackFiles }: AppRootPlan, volumes: readonly { item: PlannedMount; fd: number | undefined }[]): void {
+  makeDirectory('/run');
+  if (statIfAny('/tmp') === undefined) {
+    makeDirectory('/tmp');
+    changeMode('/tmp', 0o1777);
+  }
+  makeDirectory('/etc');
+  for (const [path, content] of files) replaceFile(path, content);
+  for (const [path, content] of fallbackFiles) if (statIfAny(path) === undefined) replaceFile(path, content);
+  for (const { item, fd } of volumes) mountVolume(item, fd);
+  if (app.readOnlyRoot) remountBind('/', MS_RDONLY | MS_NODEV);
+}
+
+/** The image may have a symbolic link there, into a directory that does not exist. */
+function replaceFile(path: string, content: string): void {
+  removeFile(path);
+  writeFile(path, content, { mode: 0o644 });
+}
+
+function mountVolume({ path, readOnly }: PlannedMount, fd: number | undefined): void {
+  if (statIfAny(path) === undefined) makeDirectories(path);
+  if (fd === undefined) {
+    // Stays writable when the root around it becomes read-only.
+    bind(path, path);
+  } else {
+    attachMount(fd, path);
+    close(fd);
+  }
+  if (readOnly) remountBind(path, MS_RDONLY | MS_NODEV);
+}

@@ -1,0 +1,195 @@
+/** The virtual machine, seen from its first process. */
+import {
+  CLOCK_REALTIME, EBUSY, EEXIST, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, MS_NOATIME, MS_NODEV, MS_NOEXEC,
+  MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR_finit_module, NR_mount, NR_reboot, NR_sethostname, NR_sync, O_PATH, O_RDONLY, O_WRONLY,
+} from '../../runtime/abi.gen.ts';
+import { check, isErrno, SysError } from '../../runtime/linux/errors.ts';
+import { close } from '../../runtime/linux/fds.ts';
+import { makeDirectories, makeDirectory, open, readText, statIfAny, writeFile } from '../../runtime/linux/files.ts';
+import { mount, unmount } from '../../runtime/linux/mount.ts';
+import { pause } from '../../runtime/linux/process.ts';
+import { addEntropy } from '../../runtime/linux/random.ts';
+import { setWallClock } from '../../runtime/linux/time.ts';
+import { parseHex } from '../checked.ts';
+import type { StartMessage } from '../messages.ts';
+import { vsockTransport } from '../transport.ts';
+import { buildAppRoot } from './app-root.ts';
+import { findBlockDevice, scanBlockDevices } from './block-devices.ts';
+import { CGROUP_ROOT, createCgroup, enableControllers } from './cgroup.ts';
+import { AGENT, DISKS, NEW_ROOT, SCRATCH } from './layout.ts';
+import type { AppPlace, AppRequest, Machine } from './machine.ts';
+import { configureNetwork, hostsFile, resolvConf } from './network.ts';
+import { buildTemplate } from './template.ts';
+import { openVerity } from './verity.ts';
+import { planVolumes } from './volumes.ts';
+
+const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+interface State {
+  namespaceFd: number;
+  /** Serial → mount point, for apps of one image. */
+  disks: Map<string, string>;
+}
+
+const state: State = { namespaceFd: -1, disks: new Map() };
+
+export const guest: Machine = {
+  transport: vsockTransport,
+  ownsProcesses: true,
+  i386: false,
+
+  prepareTransport() {
+    occupyStandardDescriptors();
+    loadModules();
+  },
+
+  boot(warn) {
+    mountSystem(warn);
+    state.namespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
+    guest.i386 = statIfAny('/proc/sys/abi/vsyscall32') !== undefined;
+    enableControllers();
+    buildTemplate();
+    scanBlockDevices();
+  },
+
+  async configure(start) {
+    setWallClock(BigInt(start.wallClockNs));
+    const seed = parseHex(start.entropyHex) ?? new Uint8Array(0);
+    if (seed.length > 0) addEntropy(seed);
+    check(sys.call(NR_sethostname, start.hostname, start.hostname.length), 'sethostname', start.hostname);
+    configureNetwork(start.network);
+    await mountScratch(start);
+  },
+
+  async place(request, warn): Promise<AppPlace> {
+    const lower = await mountDisk(request);
+    const plan = planVolumes(request.app, request.pod.volumes);
+    plan.warnings.forEach(warn);
+    const root = buildAppRoot(
+      {
+        app: request.app,
+        lower,
+        protectPaths: !request.start.insecure.paths,
+        mounts: plan.mounts,
+        terminalPath: request.terminalPath,
+        ...etcFiles(request.start),
+      },
+      state.namespaceFd,
+    );
+    return { root, cgroup: createCgroup(request.app.name, request.limits) };
+  },
+
+  release(warn) {
+    sys.call(NR_sync);
+    try {
+      unmount(SCRATCH);
+    } catch (error) {
+      // Something still holds it: what was written is safe all the same once it is read-only.
+      warn(`writable disk: ${String(error)}`);
+      sys.call(NR_mount, null, SCRATCH, null, MS_REMOUNT | MS_RDONLY, null);
+      sys.call(NR_sync);
+    }
+  },
+
+  log(message) {
+    try {
+      writeFile('/dev/kmsg', `<3>rkt-agent: ${message}\n`, { flags: O_WRONLY });
+    } catch {
+      // Too early, or too late.
+    }
+  },
+
+  powerOff() {
+    // A machine without ACPI cannot be switched off; it is told to restart, which ends it because the VMM does not restart guests.
+    const command = readCommandLine().includes('reboot=t') ? LINUX_REBOOT_CMD_RESTART : LINUX_REBOOT_CMD_POWER_OFF;
+    for (;;) {
+      sys.call(NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command, null);
+      pause(1000);
+    }
+  },
+};
+
+function readCommandLine(): string[] {
+  try {
+    return readText('/proc/cmdline').trim().split(' ');
+  } catch {
+    return [];
+  }
+}
+
+/** The kernel may have given this process no open files: 0, 1, 2 must never become something else. */
+function occupyStandardDescriptors(): void {
+  let fd: number;
+  do fd = open('/', O_PATH);
+  while (fd < 3);
+  close(fd);
+}
+
+/** A distribution's kernel comes with the modules it needs, named in load order. */
+function loadModules(): void {
+  let order: string;
+  try {
+    order = readText('/modules/order');
+  } catch {
+    return; // everything is built in
+  }
+  for (const name of order.split('\n')) {
+    if (name === '') continue;
+    const fd = open(`/modules/${name}`, O_RDONLY);
+    const result = sys.call(NR_finit_module, fd, '', 0);
+    close(fd);
+    if (result < 0 && result !== -EEXIST) throw new SysError(`load module ${name}`, -result);
+  }
+}
+
+function mountSystem(warn: (message: string) => void): void {
+  for (const directory of ['/proc', '/sys', '/dev', '/run', '/tmp', AGENT]) makeDirectory(directory);
+  mount('/proc', { type: 'proc', source: 'proc', flags: PSEUDO_FLAGS });
+  mount('/sys', { type: 'sysfs', source: 'sysfs', flags: PSEUDO_FLAGS });
+  try {
+    mount('/dev', { type: 'devtmpfs', source: 'dev', flags: MS_NOSUID });
+  } catch (error) {
+    if (!isErrno(error, EBUSY)) throw error; // the kernel has done it
+  }
+  mount(AGENT, { type: 'tmpfs', source: 'agent', flags: MS_NOSUID | MS_NODEV, data: 'mode=700' });
+  for (const directory of [DISKS, SCRATCH, NEW_ROOT, '/dev/pts', '/dev/shm']) makeDirectories(directory);
+  mount('/dev/pts', { type: 'devpts', source: 'devpts', flags: MS_NOSUID | MS_NOEXEC, data: 'ptmxmode=0666,mode=0620,gid=5' });
+  mount('/dev/shm', { type: 'tmpfs', source: 'shm', flags: MS_NOSUID | MS_NODEV | MS_NOEXEC, data: 'mode=1777' });
+  mount(CGROUP_ROOT, { type: 'cgroup2', source: 'cgroup2', flags: PSEUDO_FLAGS });
+  try {
+    makeDirectory('/dev/mqueue');
+    mount('/dev/mqueue', { type: 'mqueue', source: 'mqueue', flags: PSEUDO_FLAGS });
+  } catch (error) {
+    warn(`POSIX message queues: ${String(error)}`); // CONFIG_POSIX_MQUEUE is not set
+  }
+}
+
+async function mountScratch({ scratch }: StartMessage): Promise<void> {
+  if (scratch.kind === 'tmpfs') {
+    mount(SCRATCH, { type: 'tmpfs', source: 'scratch', flags: MS_NODEV, data: `mode=755,size=${scratch.sizeBytes}` });
+    return;
+  }
+  mount(SCRATCH, { type: 'ext4', source: await findBlockDevice(scratch.serial), flags: MS_NODEV | MS_NOATIME });
+}
+
+async function mountDisk({ index, start }: AppRequest): Promise<string> {
+  const disk = start.apps[index]?.disk;
+  if (disk === undefined) throw new Error(`no disk for app ${index}`);
+  const mounted = state.disks.get(disk.serial);
+  if (mounted !== undefined) return mounted;
+  const device = openVerity(await findBlockDevice(disk.serial), disk);
+  const target = `${DISKS}/${index}`;
+  makeDirectory(target);
+  mount(target, { type: 'erofs', source: device, flags: MS_RDONLY | MS_NODEV });
+  state.disks.set(disk.serial, target);
+  return target;
+}
+
+function etcFiles({ hostname, network }: StartMessage): { files: Map<string, string>; fallbackFiles: Map<string, string> } {
+  const files = new Map([['/etc/hostname', `${hostname}\n`]]);
+  const fallbackFiles = new Map<string, string>();
+  const hosts = network?.hosts ?? [];
+  (hosts.length > 0 ? files : fallbackFiles).set('/etc/hosts', hostsFile(hostname, hosts));
+  if (network?.writeResolvConf) files.set('/etc/resolv.conf', resolvConf(network.dns));
+  return { files, fallbackFiles };
+}

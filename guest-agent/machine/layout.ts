@@ -1,0 +1,8 @@
+/** Where the agent keeps things in the guest's own root. Everything an app must not see is below AGENT, detached from its mounts in one call. */
+export const AGENT = '/agent';
+export const DISKS = '/agent/disks';
+export const SCRATCH = '/agent/scratch';
+/** Shared device file systems, and /proc and /sys as apps see them. */
+export const TEMPLATE = '/agent/template';
+/** Where an app's root is put together. */
+export const NEW_ROOT = '/agent/root';

@@ -1,0 +1,59 @@
+/** What the agent asks of the system it runs on: the guest (guest.ts), or an ordinary process under test. */
+import type { AppManifest, PodManifest } from '../app/manifest.ts';
+import type { Limits } from '../app/isolators.ts';
+import type { StartMessage } from '../messages.ts';
+import type { Transport } from '../transport.ts';
+
+/** The file system of one app. */
+export interface AppRoot {
+  /** Null: processes stay in the agent's own mounts. */
+  mountNamespaceFd: number | null;
+  /** Runs `work` with the app's root as this process's root. */
+  inside<T>(work: () => T): T;
+}
+
+export interface AppCgroup {
+  /** Directory descriptor for clone3; -1 when there is none. */
+  fd: number;
+  /** Sends to every process in it. */
+  signal(signal: number): void;
+  /** SIGKILL for every process in it, at once. */
+  kill(): void;
+  /** How many processes the kernel killed for want of memory. */
+  oomKills(): number;
+}
+
+export interface AppPlace {
+  root: AppRoot;
+  cgroup: AppCgroup;
+}
+
+export interface AppRequest {
+  index: number;
+  app: AppManifest;
+  pod: PodManifest;
+  start: StartMessage;
+  limits: Limits;
+  /** The app's terminal, to be shown as /dev/console. */
+  terminalPath: string | undefined;
+}
+
+export interface Machine {
+  transport: Transport;
+  /** Whether 32-bit programs run. */
+  i386: boolean;
+  /** Shares system-wide state among several agents when false: never kill what was not started here. */
+  ownsProcesses: boolean;
+  /** What must be there before the transport can listen. */
+  prepareTransport(): void;
+  /** The rest, while the host is being told. */
+  boot(warn: (message: string) => void): void;
+  /** Clock, entropy, host name, network, writable disk. */
+  configure(start: StartMessage): Promise<void>;
+  place(request: AppRequest, warn: (message: string) => void): Promise<AppPlace>;
+  /** Writes everything back. Every process of the pod has ended. */
+  release(warn: (message: string) => void): void;
+  /** For the kernel's log. */
+  log(message: string): void;
+  powerOff(): never;
+}

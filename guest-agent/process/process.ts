@@ -1,0 +1,74 @@
+/** A running process and those that wait for its end. */
+import { SIGCHLD, EPOLLIN } from '../../runtime/abi.gen.ts';
+import { kill, reap, spawn, type ProcessEnd } from '../../runtime/linux/process.ts';
+import { openSignals, takeSignals } from '../../runtime/linux/signals.ts';
+import { watch } from '../../runtime/loop.ts';
+import { confine, executableCandidates, type Confinement, type Program } from '../confine.ts';
+
+/** Keyed by pid. */
+const running = new Map<number, (end: ProcessEnd) => void>();
+
+/** Starts to collect every child that ends, orphans of others included. */
+export function startReaping(extraSignals: readonly number[] = []): void {
+  const fd = openSignals([SIGCHLD, ...extraSignals]);
+  watch(fd, EPOLLIN, () => {
+    takeSignals(fd);
+    reapAll();
+  });
+}
+
+export function reapAll(): void {
+  for (let reaped = reap(); reaped !== undefined; reaped = reap()) {
+    const onEnd = running.get(reaped.pid);
+    running.delete(reaped.pid);
+    onEnd?.(reaped.end);
+  }
+}
+
+export const runningPids = (): number[] => [...running.keys()];
+
+export class StartError extends Error {
+  override readonly name = 'StartError';
+  readonly step: string;
+  readonly exitCode: number;
+
+  constructor(step: string, exitCode: number, message: string) {
+    super(message);
+    this.step = step;
+    this.exitCode = exitCode;
+  }
+}
+
+export interface StartOptions {
+  confinement: Confinement;
+  program: Program;
+  /** Directory of the cgroup the process is born in; -1 for this process's own. */
+  cgroupFd: number;
+  onEnd: (end: ProcessEnd) => void;
+  /** Words for an execve that failed. */
+  explainExec: (failure: { candidates: readonly string[]; errno: number }) => string;
+  errnoName: (errno: number) => string;
+}
+
+export interface RunningProcess {
+  pid: number;
+  /** False when it has ended. The process leads a session, so its group is signalled: what a shell has started gets it too. */
+  signal(signal: number): boolean;
+}
+
+/** Throws StartError when a step of the child failed: nothing is left of it then. */
+export function startProcess(options: StartOptions): RunningProcess {
+  const { confinement, program, cgroupFd, onEnd } = options;
+  const steps = confine(confinement, program);
+  const result = spawn(steps.map((step) => step.operation), { cgroupFd });
+  if (result.kind === 'failed') {
+    const { index, errno } = result.failure;
+    const step = steps[index];
+    const isExec = step?.exitCode === 203;
+    const message = isExec ? options.explainExec({ candidates: executableCandidates(program), errno }) : `${step?.name}: ${options.errnoName(errno)}`;
+    throw new StartError(isExec ? 'exec' : (step?.name ?? 'clone3'), step?.exitCode ?? 1, message);
+  }
+  const { pid } = result;
+  running.set(pid, onEnd);
+  return { pid, signal: (signal) => running.has(pid) && (kill(-pid, signal) || kill(pid, signal)) };
+}

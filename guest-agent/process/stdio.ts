@@ -1,0 +1,177 @@
+/** The standard streams of one process: pipes or a pseudo-terminal on its side, connections from the host on the other. */
+import { NR_fchown, O_RDWR } from '../../runtime/abi.gen.ts';
+import { close, duplicate, pipe, setNonBlocking, setPipeSize } from '../../runtime/linux/fds.ts';
+import { open } from '../../runtime/linux/files.ts';
+import { openPty, setWindowSize } from '../../runtime/linux/tty.ts';
+import type { Stdio, StreamName, TerminalSize } from '../../src/wire/messages.ts';
+import { Pump } from './pump.ts';
+
+/** Lets a process run ahead of the relay: fewer switches between the two. */
+const PIPE_BYTES = 256 << 10;
+
+/** One end that waits for its connection, then the pump between them. */
+interface Channel {
+  /** The agent's end, until a connection takes it over. */
+  fd: number | undefined;
+  direction: 'in' | 'out';
+  pumps: Pump[];
+}
+
+export class StandardStreams {
+  /** What the process gets as 0, 1, 2. */
+  readonly childFds: readonly [number, number, number];
+  /** /dev/pts/N in the agent's own /dev. */
+  readonly terminalPath: string | undefined;
+  readonly #channels = new Map<StreamName, Channel>();
+  readonly #childEnds: number[] = [];
+  /** Those of the child's ends that were made for it: pipes and the terminal, not /dev/null. */
+  readonly #owned: number[] = [];
+  #masterFd: number | undefined;
+  #finishing = false;
+  #abandoned = false;
+  #onDrained: (() => void) | undefined;
+
+  constructor(stdio: Stdio) {
+    if (stdio.kind === 'tty') {
+      const pty = openPty(stdio.size);
+      this.#masterFd = pty.masterFd;
+      this.#childEnds.push(pty.slaveFd);
+      this.childFds = [pty.slaveFd, pty.slaveFd, pty.slaveFd];
+      this.terminalPath = `/dev/pts/${pty.number}`;
+      this.#owned.push(pty.slaveFd);
+      this.#channels.set('tty', { fd: duplicate(pty.masterFd), direction: 'out', pumps: [] });
+      return;
+    }
+    const input = stdio.stdin ? this.#openInput() : this.#openNull();
+    this.childFds = [input, this.#openOutput('stdout'), this.#openOutput('stderr')];
+  }
+
+  #openNull(): number {
+    const fd = open('/dev/null', O_RDWR);
+    this.#childEnds.push(fd);
+    return fd;
+  }
+
+  #openInput(): number {
+    const { readEnd, writeEnd } = pipe();
+    this.#owned.push(readEnd);
+    setNonBlocking(writeEnd);
+    setPipeSize(writeEnd, PIPE_BYTES);
+    this.#childEnds.push(readEnd);
+    this.#channels.set('stdin', { fd: writeEnd, direction: 'in', pumps: [] });
+    return readEnd;
+  }
+
+  #openOutput(name: StreamName): number {
+    const { readEnd, writeEnd } = pipe();
+    this.#owned.push(writeEnd);
+    setNonBlocking(readEnd);
+    setPipeSize(readEnd, PIPE_BYTES);
+    this.#childEnds.push(writeEnd);
+    this.#channels.set(name, { fd: readEnd, direction: 'out', pumps: [] });
+    return writeEnd;
+  }
+
+  /** Lets the process's user reopen its streams through /dev/stdout or /dev/tty. */
+  setOwner({ uid, gid }: { uid: number; gid: number }): void {
+    for (const fd of this.#owned) sys.call(NR_fchown, fd, uid, gid);
+  }
+
+  /** Takes the connection over. False when there is no such stream or it has a connection already. */
+  attach(name: StreamName, fd: number): boolean {
+    const channel = this.#channels.get(name);
+    if (channel?.fd === undefined) return false;
+    const own = channel.fd;
+    channel.fd = undefined;
+    if (name === 'tty') this.#attachTerminal(channel, own, fd);
+    else if (channel.direction === 'in') this.#pump(channel, { source: fd, sink: own });
+    else this.#pump(channel, { source: own, sink: fd });
+    if (this.#finishing) this.#drainOutputs();
+    return true;
+  }
+
+  /** Both directions use descriptors of their own: each may be watched for one thing only. */
+  #attachTerminal(channel: Channel, masterFd: number, fd: number): void {
+    this.#pump(channel, { source: masterFd, sink: fd });
+    const input: Channel = { fd: undefined, direction: 'in', pumps: [] };
+    this.#channels.set('stdin', input);
+    this.#pump(input, { source: duplicate(fd), sink: duplicate(masterFd) });
+  }
+
+  #pump(channel: Channel, ends: { source: number; sink: number }): void {
+    const pump = new Pump({ ...ends, onEnd: () => this.#pumpEnded() });
+    channel.pumps.push(pump);
+    pump.start();
+  }
+
+  resize(size: TerminalSize): void {
+    if (this.#masterFd !== undefined) setWindowSize(this.#masterFd, size);
+  }
+
+  /** This process's copies of the process's ends: until they are closed, no end of file is seen. */
+  closeChildEnds(): void {
+    for (const fd of this.#childEnds.splice(0)) close(fd);
+  }
+
+  /** The process has ended: carries what it left behind, then ends every stream and calls `onDrained`. */
+  finish(onDrained: () => void): void {
+    this.#finishing = true;
+    this.#onDrained = onDrained;
+    if (this.#abandoned) return this.abandon();
+    this.closeChildEnds();
+    for (const channel of this.#channels.values()) {
+      if (channel.direction === 'in') for (const pump of channel.pumps) pump.stop();
+    }
+    this.#drainOutputs();
+    this.#pumpEnded();
+  }
+
+  #drainOutputs(): void {
+    for (const channel of this.#channels.values()) {
+      if (channel.direction === 'out') for (const pump of channel.pumps) pump.drain();
+    }
+  }
+
+  #pumpEnded(): void {
+    if (!this.#finishing) return;
+    for (const { fd, direction, pumps } of this.#channels.values()) {
+      if (direction === 'out' && (fd !== undefined || pumps.some((pump) => !pump.ended))) return;
+    }
+    this.#close();
+  }
+
+  /** The host is gone: what has not been carried when the process ends is dropped. */
+  abandonWhenFinished(): void {
+    this.#abandoned = true;
+    if (this.#finishing) this.abandon();
+  }
+
+  /** Gives up streams that the host never connected. */
+  abandonUnconnected(): void {
+    for (const channel of this.#channels.values()) {
+      if (channel.fd !== undefined) close(channel.fd);
+      channel.fd = undefined;
+    }
+    this.#pumpEnded();
+  }
+
+  /** Gives up everything. */
+  abandon(): void {
+    this.#finishing = true;
+    for (const { pumps } of this.#channels.values()) for (const pump of pumps) pump.stop();
+    this.#close();
+  }
+
+  #close(): void {
+    const onDrained = this.#onDrained;
+    this.#onDrained = undefined;
+    for (const channel of this.#channels.values()) {
+      if (channel.fd !== undefined) close(channel.fd);
+      channel.fd = undefined;
+    }
+    this.closeChildEnds();
+    if (this.#masterFd !== undefined) close(this.#masterFd);
+    this.#masterFd = undefined;
+    onDrained?.();
+  }
+}

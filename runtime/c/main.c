@@ -1,0 +1,193 @@
+// Starts the engine with the few built-in objects the programs use, runs the embedded bytecode, then turns its event loop.
+#include <string.h>
+#include <sys/syscall.h>
+#include "runtime.h"
+
+extern const uint8_t program_bytecode[];
+extern const uint32_t program_bytecode_size;
+extern char **environ;
+
+static JSValue tick, on_error;
+
+static JSValue js_address(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    size_t length;
+    uint8_t *bytes = bytes_of(ctx, argv[0], &length);
+    (void)this_value, (void)argc;
+    return bytes ? JS_NewInt64(ctx, (int64_t)(uintptr_t)bytes) : JS_EXCEPTION;
+}
+
+// map(address, length) → ArrayBuffer over memory that the engine does not own
+static JSValue js_map(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    int64_t address, length;
+    (void)this_value, (void)argc;
+    if (JS_ToInt64Ext(ctx, &address, argv[0]) || JS_ToInt64Ext(ctx, &length, argv[1])) return JS_EXCEPTION;
+    if (address <= 0 || length < 0 || length > INT32_MAX) return JS_ThrowRangeError(ctx, "map: address or length");
+    return JS_NewArrayBuffer(ctx, (uint8_t *)(uintptr_t)address, (size_t)length, NULL, NULL, 0);
+}
+
+// detach(buffer): views of it have length 0 from now on
+static JSValue js_detach(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    (void)this_value, (void)argc;
+    JS_DetachArrayBuffer(ctx, argv[0]);
+    return JS_UNDEFINED;
+}
+
+// utf8(text) → Uint8Array with a terminating NUL
+static JSValue js_utf8(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    size_t length;
+    const char *text = JS_ToCStringLen(ctx, &length, argv[0]);
+    (void)this_value, (void)argc;
+    if (!text) return JS_EXCEPTION;
+    JSValue buffer = JS_NewArrayBufferCopy(ctx, (const uint8_t *)text, length + 1);
+    JS_FreeCString(ctx, text);
+    if (JS_IsException(buffer)) return buffer;
+    JSValue arguments[3] = { buffer, JS_UNDEFINED, JS_UNDEFINED };
+    JSValue array = JS_NewTypedArray(ctx, 3, (JSValueConst *)arguments, JS_TYPED_ARRAY_UINT8);
+    JS_FreeValue(ctx, buffer);
+    return array;
+}
+
+// text(bytes): malformed UTF-8 becomes U+FFFD
+static JSValue js_text(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    size_t length;
+    uint8_t *bytes = bytes_of(ctx, argv[0], &length);
+    (void)this_value, (void)argc;
+    return bytes ? JS_NewStringLen(ctx, (const char *)bytes, length) : JS_EXCEPTION;
+}
+
+static JSValue js_environment(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    JSValue list = JS_NewArray(ctx);
+    (void)this_value, (void)argc, (void)argv;
+    for (uint32_t i = 0; environ[i]; i++) JS_SetPropertyUint32(ctx, list, i, JS_NewString(ctx, environ[i]));
+    return list;
+}
+
+static JSValue js_hooks(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    (void)this_value, (void)argc;
+    JS_FreeValue(ctx, tick);
+    JS_FreeValue(ctx, on_error);
+    tick = JS_DupValue(ctx, argv[0]);
+    on_error = JS_DupValue(ctx, argv[1]);
+    return JS_UNDEFINED;
+}
+
+static void write_error(const char *text) {
+    if (text) raw_syscall(SYS_write, 2, (long)text, (long)strlen(text), 0, 0, 0);
+}
+
+// Consumes `error`. The program's own handler comes first, standard error if that fails too.
+static void report(JSContext *ctx, JSValue error) {
+    JSValue handled = JS_IsFunction(ctx, on_error) ? JS_Call(ctx, on_error, JS_UNDEFINED, 1, (JSValueConst *)&error) : JS_EXCEPTION;
+    if (JS_IsException(handled)) {
+        JS_FreeValue(ctx, JS_GetException(ctx));
+        const char *message = JS_ToCString(ctx, error);
+        JSValue stack = JS_GetPropertyStr(ctx, error, "stack");
+        const char *trace = JS_IsString(stack) ? JS_ToCString(ctx, stack) : NULL;
+        write_error("uncaught: ");
+        write_error(message);
+        write_error("\n");
+        write_error(trace);
+        if (message) JS_FreeCString(ctx, message);
+        if (trace) JS_FreeCString(ctx, trace);
+        JS_FreeValue(ctx, stack);
+    }
+    JS_FreeValue(ctx, handled);
+    JS_FreeValue(ctx, error);
+}
+
+// The engine reports a rejection at once, and takes it back when a handler is attached later. Only what has no handler when
+// all jobs have run is an error.
+static struct { JSValue promise, reason; } rejections[64];
+static unsigned rejection_count;
+
+static void on_rejection(JSContext *ctx, JSValueConst promise, JSValueConst reason, JS_BOOL is_handled, void *opaque) {
+    (void)opaque;
+    if (!is_handled) {
+        if (rejection_count == sizeof rejections / sizeof *rejections) {
+            report(ctx, JS_DupValue(ctx, reason));
+            return;
+        }
+        rejections[rejection_count].promise = JS_DupValue(ctx, promise);
+        rejections[rejection_count].reason = JS_DupValue(ctx, reason);
+        rejection_count++;
+        return;
+    }
+    for (unsigned i = 0; i < rejection_count; i++) {
+        if (JS_VALUE_GET_PTR(rejections[i].promise) != JS_VALUE_GET_PTR(promise)) continue;
+        JS_FreeValue(ctx, rejections[i].promise);
+        JS_FreeValue(ctx, rejections[i].reason);
+        rejections[i] = rejections[--rejection_count];
+        return;
+    }
+}
+
+static void report_rejections(JSContext *ctx) {
+    while (rejection_count) {
+        rejection_count--;
+        JSValue promise = rejections[rejection_count].promise;
+        report(ctx, rejections[rejection_count].reason);
+        JS_FreeValue(ctx, promise);
+    }
+}
+
+static JSContext *new_context(JSRuntime *runtime) {
+    // No Eval, RegExp, Date, Proxy, WeakRef: the linker then drops parser and Unicode tables.
+    JSContext *ctx = JS_NewContextRaw(runtime);
+    if (!ctx) return NULL;
+    JS_AddIntrinsicBaseObjects(ctx);
+    JS_AddIntrinsicJSON(ctx);
+    JS_AddIntrinsicMapSet(ctx);
+    JS_AddIntrinsicTypedArrays(ctx);
+    JS_AddIntrinsicPromise(ctx);
+    return ctx;
+}
+
+static void add_bindings(JSContext *ctx, int argc, char **argv) {
+    static const struct {
+        const char *name;
+        JSCFunction *function;
+        int arguments;
+    } bindings[] = {
+        { "call", js_syscall, 7 }, { "spawn", js_spawn, 4 }, { "address", js_address, 1 }, { "map", js_map, 2 },
+        { "detach", js_detach, 1 }, { "utf8", js_utf8, 1 }, { "text", js_text, 1 }, { "environment", js_environment, 0 },
+        { "hooks", js_hooks, 2 },
+    };
+    JSValue global = JS_GetGlobalObject(ctx), sys = JS_NewObject(ctx), arguments = JS_NewArray(ctx);
+    for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++) {
+        JS_SetPropertyStr(ctx, sys, bindings[i].name, JS_NewCFunction(ctx, bindings[i].function, bindings[i].name, bindings[i].arguments));
+    }
+    for (int i = 0; i < argc; i++) JS_SetPropertyUint32(ctx, arguments, (uint32_t)i, JS_NewString(ctx, argv[i]));
+    JS_SetPropertyStr(ctx, sys, "argv", arguments);
+    JS_SetPropertyStr(ctx, global, "sys", sys);
+    JS_FreeValue(ctx, global);
+}
+
+int main(int argc, char **argv) {
+#ifdef RKT_SYSTEM_MALLOC
+    JSRuntime *runtime = JS_NewRuntime();
+#else
+    JSRuntime *runtime = JS_NewRuntime2(&arena_functions, NULL);
+#endif
+    if (!runtime) return 70;
+    JS_SetMemoryLimit(runtime, RKT_JS_MEMORY_LIMIT);
+    JS_SetMaxStackSize(runtime, 512 << 10);
+    JSContext *ctx = new_context(runtime);
+    if (!ctx) return 70;
+    tick = on_error = JS_UNDEFINED;
+    JS_SetHostPromiseRejectionTracker(runtime, on_rejection, NULL);
+    add_bindings(ctx, argc, argv);
+    JSValue value = JS_ReadObject(ctx, program_bytecode, program_bytecode_size, JS_READ_OBJ_BYTECODE);
+    if (!JS_IsException(value)) value = JS_EvalFunction(ctx, value);
+    for (;;) {
+        if (JS_IsException(value)) report(ctx, JS_GetException(ctx));
+        else JS_FreeValue(ctx, value);
+        JSContext *job_context;
+        int jobs;
+        while ((jobs = JS_ExecutePendingJob(runtime, &job_context)) != 0) {
+            if (jobs < 0) report(job_context, JS_GetException(job_context));
+        }
+        report_rejections(ctx);
+        if (!JS_IsFunction(ctx, tick)) return 70; // the program failed before it had a loop
+        value = JS_Call(ctx, tick, JS_UNDEFINED, 0, NULL);
+    }
+}

@@ -1,0 +1,35 @@
+#!/bin/sh
+# apt-install.sh GROUP…: installs the Debian packages of these groups that are missing, after saying which.
+set -eu
+
+packages_of() {
+  case $1 in
+    run) echo qemu-system-x86 e2fsprogs xz-utils ;;
+    build) echo gcc libc6-dev linux-libc-dev musl-tools binutils xz-utils zstd dpkg-dev ;;
+    kernel) echo gcc make flex bison bc libelf-dev libssl-dev perl python3-minimal xz-utils kmod ;;
+    example) echo busybox-static ;;
+    test) echo busybox-static erofs-utils cryptsetup-bin skopeo umoci cpio util-linux procps ;;
+    bench) echo busybox-static podman runc ;;
+    *) echo "apt-install.sh: unknown group $1" >&2; exit 2 ;;
+  esac
+}
+
+missing=
+for group in "$@"; do
+  for package in $(packages_of "$group"); do
+    case " $missing " in *" $package "*) continue ;; esac
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+  done
+done
+[ -n "$missing" ] || exit 0
+
+echo "Installing with apt:$missing"
+if [ "$(id -u)" -ne 0 ]; then
+  echo "not root: run 'apt-get install$missing' yourself, then try again" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,317 @@
+/**
+ * Builds programs for the runtime: TypeScript → one bundle → QuickJS bytecode → static ELF.
+ * Everything but the result lives in the build cache, keyed by what it was made from.
+ *
+ *   node scripts/build-runtime.ts ENTRY.ts OUTPUT [--sanitize]
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { availableParallelism, homedir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+
+const ROOT = join(import.meta.dirname, '..');
+const C_DIRECTORY = join(ROOT, 'runtime/c');
+
+/** The engine: a source package of Debian trixie. No patch of it is needed (Debian's own concern its build system). */
+const ENGINE = {
+  package: 'quickjs',
+  version: '2025.04.26-1',
+  tarball: 'quickjs_2025.04.26.orig.tar.xz',
+  sha256: 'ec81da5b3249ed648dbc7df4a1654988910e66a118d9b71cb63534216efcfbbe',
+} as const;
+const ENGINE_REPOSITORY = [
+  'Types: deb-src',
+  'URIs: http://deb.debian.org/debian',
+  'Suites: trixie',
+  'Components: main',
+  'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg',
+  '',
+].join('\n');
+
+const ENGINE_UNITS = ['quickjs', 'cutils', 'dtoa', 'libregexp', 'libunicode'];
+const RUNTIME_UNITS = ['main', 'syscall', 'spawn', 'arena'];
+const RUNTIME_FILES = [...RUNTIME_UNITS.map((unit) => `${unit}.c`), 'runtime.h', 'compile.c', 'program.S'].map((name) => join(C_DIRECTORY, name));
+
+interface Toolchain {
+  compiler: string;
+  compileFlags: string[];
+  engineFlags: string[];
+  linkFlags: string[];
+}
+
+const COMMON_FLAGS = ['-O2', '-D_GNU_SOURCE', '-DCONFIG_VERSION="2025-04-26"'];
+
+/** What ships: static, position-dependent, unused functions dropped. The same input gives the same bytes. */
+const STATIC: Toolchain = {
+  compiler: 'musl-gcc',
+  compileFlags: [...COMMON_FLAGS, '-ffunction-sections', '-fdata-sections', '-fno-asynchronous-unwind-tables', '-fno-ident', '-fstack-protector-strong'],
+  engineFlags: ['-w'],
+  linkFlags: ['-static', '-s', '-Wl,--gc-sections', '-Wl,-z,norelro', '-Wl,-z,noexecstack', '-Wl,--build-id=none', '-lm'],
+};
+
+/** For tests: every access of the C code is checked, and the engine's blocks are the system's, so that overflows are seen. */
+const SANITIZED: Toolchain = {
+  compiler: 'gcc',
+  compileFlags: [...COMMON_FLAGS, '-g', '-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-DRKT_SYSTEM_MALLOC'],
+  // The engine relies on behaviour that UBSan reports; its memory accesses are checked all the same.
+  engineFlags: ['-w', '-fno-sanitize=undefined'],
+  linkFlags: ['-fsanitize=address,undefined', '-lm', '-lpthread'],
+};
+
+export interface ProgramOptions {
+  /** The program's first module. */
+  entry: string;
+  /** Where the ELF file goes; OUTPUT.map beside it is the source map for its stack traces. */
+  output: string;
+  /** Most memory JavaScript may use. Default 64. */
+  memoryLimitMib?: number;
+  /** Checked by AddressSanitizer and UndefinedBehaviorSanitizer, linked dynamically: for tests. */
+  sanitize?: boolean;
+  onProgress?: (message: string) => void;
+}
+
+export interface BuiltProgram {
+  output: string;
+  /** False when nothing had changed. */
+  rebuilt: boolean;
+  sizeBytes: number;
+}
+
+/** What a program was last made from: if all of this is unchanged, so is the program. */
+interface BuildRecord {
+  key: string;
+  digests: Record<string, string>;
+}
+
+interface Job {
+  options: ProgramOptions;
+  toolchain: Toolchain;
+  /** Unpacked engine source. */
+  engine: string;
+  engineObjects: string[];
+  /** Temporary directory. */
+  work: string;
+}
+
+export function buildCacheDirectory(): string {
+  return process.env['RKT_BUILD_CACHE'] ?? join(homedir(), '.cache/rkt-build');
+}
+
+/** Builds what is out of date. Throws with the compiler's output on an error. */
+export async function buildProgram(options: ProgramOptions): Promise<BuiltProgram> {
+  const output = resolve(options.output);
+  const recordPath = join(buildCacheDirectory(), 'programs', `${sha256(output)}.json`);
+  const key = JSON.stringify([resolve(options.entry), options.memoryLimitMib, options.sanitize]);
+  if (isUpToDate({ output, recordPath, key })) return { output, rebuilt: false, sizeBytes: statSync(output).size };
+  const inputs = await compileProgram({ ...options, output });
+  const digests = Object.fromEntries([...inputs, output].map((path) => [path, digestOf(path) ?? '']));
+  writeBeside(recordPath, JSON.stringify({ key, digests } satisfies BuildRecord));
+  return { output, rebuilt: true, sizeBytes: statSync(output).size };
+}
+
+function isUpToDate({ output, recordPath, key }: { output: string; recordPath: string; key: string }): boolean {
+  if (!existsSync(output) || !existsSync(recordPath)) return false;
+  const record = JSON.parse(readFileSync(recordPath, 'utf8')) as BuildRecord;
+  return record.key === key && Object.entries(record.digests).every(([path, digest]) => digestOf(path) === digest);
+}
+
+/** Returns the paths of everything the program was made from. */
+async function compileProgram(options: ProgramOptions): Promise<string[]> {
+  const toolchain = options.sanitize ? SANITIZED : STATIC;
+  const progress = options.onProgress ?? ((): void => undefined);
+  const work = join(buildCacheDirectory(), 'tmp', randomBytes(6).toString('hex'));
+  mkdirSync(work, { recursive: true });
+  try {
+    const engine = engineSource(progress);
+    const engineObjects = await compileEngine(engine, toolchain, progress);
+    const job: Job = { options, toolchain, engine, engineObjects, work };
+    const modules = await bundle(job);
+    compileBytecode(job);
+    link(job);
+    mkdirSync(dirname(options.output), { recursive: true });
+    replaceFile(join(work, 'program.js.map'), `${options.output}.map`);
+    replaceFile(join(work, 'program'), options.output);
+    return [...modules, ...RUNTIME_FILES, import.meta.filename];
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+async function bundle({ options, work }: Job): Promise<string[]> {
+  const { build } = await import('esbuild');
+  const result = await build({
+    entryPoints: [resolve(options.entry)],
+    outfile: join(work, 'program.js'),
+    bundle: true,
+    format: 'iife',
+    target: 'es2023',
+    platform: 'neutral',
+    minifySyntax: true,
+    sourcemap: 'external',
+    metafile: true,
+    logLevel: 'warning',
+    absWorkingDir: ROOT,
+  });
+  return Object.keys(result.metafile.inputs).map((path) => resolve(ROOT, path));
+}
+
+function compileBytecode({ options, toolchain, engine, engineObjects, work }: Job): void {
+  const source = join(C_DIRECTORY, 'compile.c');
+  const key = sha256(JSON.stringify([engineObjects, digestOf(source)]));
+  const compiler = cached(`bytecode-compiler-${key}`, (path) => {
+    run(toolchain.compiler, [...toolchain.compileFlags, ...toolchain.engineFlags, `-I${engine}`, '-o', path, source, ...engineObjects, ...toolchain.linkFlags]);
+  });
+  const bytecode = execFileSync(compiler, [basename(options.output)], {
+    input: readFileSync(join(work, 'program.js')),
+    maxBuffer: 64 << 20,
+    env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0' },
+  });
+  writeFileSync(join(work, 'program.bytecode'), bytecode);
+}
+
+function link({ options, toolchain, engine, engineObjects, work }: Job): void {
+  const limit = `-DRKT_JS_MEMORY_LIMIT=(${options.memoryLimitMib ?? 64}u<<20)`;
+  run(toolchain.compiler, [
+    ...toolchain.compileFlags, '-Wall', '-Wextra', '-Wno-unused-parameter', '-Wno-cast-function-type', limit, `-I${engine}`, `-I${C_DIRECTORY}`,
+    `-DBYTECODE_FILE="${join(work, 'program.bytecode')}"`, '-o', join(work, 'program'),
+    ...RUNTIME_UNITS.map((unit) => join(C_DIRECTORY, `${unit}.c`)), join(C_DIRECTORY, 'program.S'), ...engineObjects, ...toolchain.linkFlags,
+  ]);
+}
+
+async function compileEngine(engine: string, toolchain: Toolchain, progress: (message: string) => void): Promise<string[]> {
+  const version = execFileSync(toolchain.compiler, ['--version'], { encoding: 'utf8' });
+  const flags = [...toolchain.compileFlags, ...toolchain.engineFlags];
+  const key = sha256(JSON.stringify([ENGINE, version, flags]));
+  const directory = join(buildCacheDirectory(), `engine-objects-${key}`);
+  const objects = ENGINE_UNITS.map((unit) => join(directory, `${unit}.o`));
+  if (existsSync(directory)) return objects;
+  progress('compiling the JavaScript engine (once)');
+  const temporary = `${directory}.${randomBytes(4).toString('hex')}`;
+  mkdirSync(temporary, { recursive: true });
+  const pending = [...ENGINE_UNITS];
+  const worker = async (): Promise<void> => {
+    for (let unit = pending.shift(); unit !== undefined; unit = pending.shift()) {
+      await runParallel(toolchain.compiler, [...flags, `-I${engine}`, '-c', '-o', join(temporary, `${unit}.o`), join(engine, `${unit}.c`)]);
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  publish(temporary, directory);
+  return objects;
+}
+
+/** The unpacked source, downloaded through apt (which checks the archive's signature) unless it is in the cache. */
+function engineSource(progress: (message: string) => void): string {
+  const directory = join(buildCacheDirectory(), `quickjs-${ENGINE.sha256}`);
+  if (existsSync(directory)) return directory;
+  progress(`downloading the source of ${ENGINE.package} ${ENGINE.version}`);
+  const temporary = `${directory}.${randomBytes(4).toString('hex')}`;
+  mkdirSync(temporary, { recursive: true });
+  try {
+    const tarball = downloadEngine(join(temporary, 'apt'));
+    const actual = digestOf(tarball);
+    if (actual !== ENGINE.sha256) throw new Error(`${ENGINE.tarball}: SHA-256 is ${actual}, expected ${ENGINE.sha256}`);
+    mkdirSync(join(temporary, 'source'));
+    run('tar', ['-xJf', tarball, '-C', join(temporary, 'source'), '--strip-components=1']);
+    publish(join(temporary, 'source'), directory);
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+  return directory;
+}
+
+/** Runs apt with a configuration of its own, so that the machine's sources and package lists stay as they are. */
+function downloadEngine(apt: string): string {
+  for (const name of ['lists/partial', 'archives/partial', 'download']) mkdirSync(join(apt, name), { recursive: true });
+  writeFileSync(join(apt, 'engine.sources'), ENGINE_REPOSITORY);
+  const settings = {
+    'Dir::State': apt,
+    'Dir::State::status': '/dev/null',
+    'Dir::Cache': apt,
+    'Dir::Etc::sourcelist': join(apt, 'engine.sources'),
+    'Dir::Etc::sourceparts': '/dev/null',
+    'APT::Sandbox::User': 'root',
+  };
+  const options = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  run('apt-get', [...options, '-qq', 'update']);
+  run('apt-get', [...options, '-qq', 'source', '--download-only', `${ENGINE.package}=${ENGINE.version}`], join(apt, 'download'));
+  return join(apt, 'download', ENGINE.tarball);
+}
+
+/** A file of the cache, made by `make` at a temporary path when it is missing. */
+function cached(name: string, make: (path: string) => void): string {
+  const path = join(buildCacheDirectory(), name);
+  if (existsSync(path)) return path;
+  const temporary = `${path}.${randomBytes(4).toString('hex')}`;
+  make(temporary);
+  renameSync(temporary, path);
+  return path;
+}
+
+/** Renames a finished directory into place; someone else may have been first. */
+function publish(temporary: string, directory: string): void {
+  try {
+    renameSync(temporary, directory);
+  } catch (error) {
+    if (!existsSync(directory)) throw error;
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+function writeBeside(path: string, content: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  const temporary = `${path}.${randomBytes(4).toString('hex')}`;
+  writeFileSync(temporary, content);
+  renameSync(temporary, path);
+}
+
+/** Also across file systems, and while an older version is running. */
+function replaceFile(from: string, to: string): void {
+  const temporary = `${to}.${randomBytes(4).toString('hex')}`;
+  copyFileSync(from, temporary);
+  renameSync(temporary, to);
+}
+
+function run(command: string, args: string[], cwd?: string): void {
+  try {
+    execFileSync(command, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
+  } catch (error) {
+    const { stderr, message } = error as { stderr?: string; message: string };
+    throw new Error(`${command} failed: ${stderr || message}`);
+  }
+}
+
+function runParallel(command: string, args: string[]): Promise<void> {
+  return new Promise((done, fail) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    child.on('error', fail);
+    child.on('exit', (code) => (code === 0 ? done() : fail(new Error(`${command} ${args.join(' ')}: exit status ${code}`))));
+  });
+}
+
+function digestOf(path: string): string | undefined {
+  try {
+    return sha256(readFileSync(path));
+  } catch {
+    return undefined;
+  }
+}
+
+function sha256(data: string | Uint8Array): string {
+  return createHash('sha256').update(data).digest('hex');
+}
+
+if (import.meta.main) {
+  const [entry, output, ...flags] = process.argv.slice(2);
+  if (entry === undefined || output === undefined) {
+    process.stderr.write('usage: node scripts/build-runtime.ts ENTRY.ts OUTPUT [--sanitize]\n');
+    process.exit(2);
+  }
+  const built = await buildProgram({
+    entry,
+    output,
+    sanitize: flags.includes('--sanitize'),
+    onProgress: (message) => process.stderr.write(`build-runtime: ${message}\n`),
+  });
+  process.stdout.write(`${built.output}: ${built.sizeBytes} bytes${built.rebuilt ? '' : ', unchanged'}\n`);
+}

@@ -1,0 +1,37 @@
+import { RktError } from '../../error.ts';
+import { openPodByName, readPid, readPodManifest } from '../../pod/index.ts';
+import type { PodHandle } from '../../pod/index.ts';
+import { enterPod } from '../../stage0/stage1-calls.ts';
+import type { ArgumentInput } from '../command.ts';
+import type { CommandContext } from '../context.ts';
+import { inheritedEnvironment } from '../environment.ts';
+import { usage } from '../flags/flag.ts';
+import * as flags from '../flags/table.ts';
+import type { Outcome } from '../reporter.ts';
+
+const DEFAULT_COMMAND = '/bin/bash';
+
+export function run({ values, positional }: ArgumentInput, context: CommandContext): Outcome {
+  const [uuid, ...command] = positional;
+  if (uuid === undefined) throw usage('expected a UUID');
+  using pod = openPodByName(context.dataDir(), uuid);
+  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  const app = chooseApp(pod, values.last(flags.app), context);
+  if (command.length === 0) context.reporter.note(`no command specified, assuming ${JSON.stringify(DEFAULT_COMMAND)}`);
+  const pid = readPid(pod);
+  if (pid === undefined) throw new RktError('STATE', `pod "${pod.uuid}" is still starting: its pid is not known yet`);
+  return enterPod(pod, { pid, app, argv: command.length === 0 ? [DEFAULT_COMMAND] : command, env: inheritedEnvironment() });
+}
+
+function chooseApp(pod: PodHandle, wanted: string | undefined, context: CommandContext): string {
+  const names = readPodManifest(pod).apps.map(({ name }) => name);
+  if (wanted !== undefined) {
+    if (!names.includes(wanted)) throw new RktError('NOT_FOUND', `app ${JSON.stringify(wanted)} is not in the pod: it has ${names.join(', ')}`);
+    return wanted;
+  }
+  const [only] = names;
+  if (only !== undefined && names.length === 1) return only;
+  context.reporter.note('pod contains multiple apps:');
+  for (const name of names) context.reporter.note(`\t${name}`);
+  throw new RktError('USAGE', 'specify app using "rkt enter --app= ..."');
+}

@@ -1,0 +1,17 @@
+import { runPod } from '../../stage0/run.ts';
+import type { CommandContext } from '../context.ts';
+import { usage } from '../flags/flag.ts';
+import type { ImageCommandLine } from '../flags/image-arguments.ts';
+import { makePod } from '../make-pod.ts';
+import { checkPodFlags } from '../pod-options.ts';
+import type { Outcome } from '../reporter.ts';
+import { runRequest } from '../run-options.ts';
+
+/** Comes back only with an error: the process becomes the stage1 of the pod. */
+export async function run(commandLine: ImageCommandLine, context: CommandContext): Promise<Outcome> {
+  checkPodFlags(commandLine);
+  const request = runRequest(commandLine.pod, context);
+  if (request.interactive && commandLine.images.length > 1) throw usage('interactive option only supports one image');
+  const { pod } = await makePod(commandLine, context, (warning) => context.reporter.note(warning));
+  return await runPod(pod, request);
+}

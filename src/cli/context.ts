@@ -1,0 +1,60 @@
+/** What every command gets besides its own arguments. */
+import { existsSync, realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { readConfig } from '../stage0/config.ts';
+import type { Config } from '../stage0/config.ts';
+import type { FlagValues } from './flags/flag.ts';
+import { SECURE } from './flags/insecure.ts';
+import type { InsecureOptions } from './flags/insecure.ts';
+import * as flags from './flags/table.ts';
+import type { Reporter } from './reporter.ts';
+
+export interface CommandContext {
+  readonly reporter: Reporter;
+  readonly debug: boolean;
+  readonly insecure: InsecureOptions;
+  readonly localConfigDir: string;
+  readonly cwd: string;
+  /** Where rkt is installed: the directory that holds `dist/`. */
+  readonly installDir: string;
+  /** CLOCK_MONOTONIC nanoseconds when the process was started. */
+  readonly startNs: bigint;
+  /** Read at the first call. */
+  config(): Config;
+  /** Absolute, without symbolic links. Flag before configuration before default. */
+  dataDir(): string;
+}
+
+export interface Surroundings {
+  cwd: string;
+  installDir: string;
+  startNs: bigint;
+}
+
+const DEFAULT_DATA_DIR = '/var/lib/rkt';
+const DEFAULT_SYSTEM_CONFIG_DIR = '/usr/lib/rkt';
+const DEFAULT_LOCAL_CONFIG_DIR = '/etc/rkt';
+
+export function createContext(globals: FlagValues, reporter: Reporter, surroundings: Surroundings): CommandContext {
+  const { cwd } = surroundings;
+  const absolute = (path: string): string => resolve(cwd, path);
+  const localConfigDir = absolute(globals.last(flags.localConfig) ?? DEFAULT_LOCAL_CONFIG_DIR);
+  const userConfigDir = globals.last(flags.userConfig);
+  const layers = [absolute(globals.last(flags.systemConfig) ?? DEFAULT_SYSTEM_CONFIG_DIR), localConfigDir, ...(userConfigDir === undefined ? [] : [absolute(userConfigDir)])];
+  let config: Config | undefined;
+  let dataDir: string | undefined;
+  const readOnce = (): Config => (config ??= readConfig(layers));
+  return {
+    ...surroundings,
+    reporter,
+    debug: globals.last(flags.debug) ?? false,
+    insecure: globals.last(flags.insecure) ?? SECURE,
+    localConfigDir,
+    config: readOnce,
+    dataDir: () => (dataDir ??= withoutLinks(absolute(globals.last(flags.dir) ?? readOnce().paths.data ?? DEFAULT_DATA_DIR))),
+  };
+}
+
+function withoutLinks(path: string): string {
+  return existsSync(path) ? realpathSync(path) : path;
+}

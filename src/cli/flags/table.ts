@@ -1,0 +1,129 @@
+/** Every flag of every command, declared once. */
+import type { AnyFlag, FlagScope, FlagSpec } from './flag.ts';
+import { INSECURE_NAMES, insecureOptions } from './insecure.ts';
+import { networks } from './network.ts';
+import * as values from './values.ts';
+
+function flag<T>(spec: FlagSpec<T>): FlagSpec<T> {
+  return spec;
+}
+
+function toggle(name: string, scope: FlagScope, help: string): FlagSpec<boolean> {
+  return { name, scope, help, bareValue: 'true', parse: values.boolean };
+}
+
+function unsupported(name: string, placeholder = 'VALUE'): FlagSpec<never> {
+  return { name, scope: 'pod', placeholder, help: 'not supported by this version', hidden: true, parse: values.unsupported(name) };
+}
+
+// Global
+export const debug = toggle('debug', 'global', 'print out more debug information to stderr');
+export const dir = flag({ name: 'dir', scope: 'global', placeholder: 'DIR', help: 'rkt data directory', defaultText: '/var/lib/rkt', parse: values.directory });
+export const systemConfig = flag({ name: 'system-config', scope: 'global', placeholder: 'DIR', help: 'system configuration directory', defaultText: '/usr/lib/rkt', parse: values.directory });
+export const localConfig = flag({ name: 'local-config', scope: 'global', placeholder: 'DIR', help: 'local configuration directory', defaultText: '/etc/rkt', parse: values.directory });
+export const userConfig = flag({ name: 'user-config', scope: 'global', placeholder: 'DIR', help: 'user configuration directory', parse: values.directory });
+export const insecure = flag({
+  name: 'insecure-options',
+  scope: 'global',
+  placeholder: 'LIST',
+  help: `comma-separated list of security features to disable: ${INSECURE_NAMES.join(', ')}`,
+  defaultText: 'none',
+  parse: insecureOptions,
+});
+export const trustKeysFromHttps = toggle('trust-keys-from-https', 'global', 'automatically trust gpg keys fetched from https');
+
+export const GLOBAL_FLAGS: readonly AnyFlag[] = [debug, dir, systemConfig, localConfig, userConfig, insecure, trustKeysFromHttps];
+
+// Selection of stage1
+const stage1 = (name: string, placeholder: string, help: string): FlagSpec<string> => ({ name, scope: 'pod', placeholder, help, parse: values.nonEmpty });
+export const stage1Url = stage1('stage1-url', 'URL', 'URL of the stage1 image');
+export const stage1Path = stage1('stage1-path', 'FILE', 'path of the stage1 image');
+export const stage1Name = stage1('stage1-name', 'NAME', 'name of the stage1 image, such as kvm');
+export const stage1Hash = stage1('stage1-hash', 'ID', 'hash of the stage1 image in the store');
+export const stage1FromDir = stage1('stage1-from-dir', 'FILE', 'file name of the stage1 image in the stage1 images directory');
+export const STAGE1_FLAGS = [stage1Url, stage1Path, stage1Name, stage1Hash, stage1FromDir] as const;
+
+// What a pod is made of: prepare and run
+export const inheritEnv = toggle('inherit-env', 'pod', 'inherit all environment variables not set by apps');
+export const setEnv = flag({ name: 'set-env', scope: 'pod', placeholder: 'NAME=VALUE', help: 'an environment variable to set for all apps', parse: values.environmentVariable });
+export const setEnvFile = flag({ name: 'set-env-file', scope: 'pod', placeholder: 'FILE', help: 'a file with environment variables to set for all apps', parse: values.nonEmpty });
+export const pullPolicy = flag({ name: 'pull-policy', scope: 'pod', placeholder: 'never|new|update', help: 'when to pull an image', defaultText: 'new', parse: values.oneOf('never', 'new', 'update') });
+export const storeOnly = { ...toggle('store-only', 'pod', 'use only images in the store (the same as --pull-policy=never)'), hidden: true };
+export const noStore = { ...toggle('no-store', 'pod', 'fetch images ignoring the store (the same as --pull-policy=update)'), hidden: true };
+export const podManifest = flag({ name: 'pod-manifest', scope: 'pod', placeholder: 'FILE', help: 'take the whole pod from this manifest; excludes images and what changes them', parse: values.nonEmpty });
+export const volume = flag({ name: 'volume', scope: 'pod', placeholder: 'NAME,kind=KIND[,…]', help: 'volumes to make available in the pod', parse: values.volume });
+export const noOverlay = { ...toggle('no-overlay', 'pod', 'accepted without effect'), hidden: true };
+export const privateUsers = { ...unsupported('private-users'), bareValue: 'true' };
+export const port = unsupported('port', 'NAME:[HOSTIP:]HOSTPORT');
+
+// How a pod runs: run and run-prepared
+export const net = flag({ name: 'net', scope: 'pod', placeholder: 'NAMES', help: 'networks of the pod: default, none', defaultText: 'default', bareValue: 'default', parse: networks });
+export const interactive = toggle('interactive', 'pod', 'run the pod interactively, with a terminal; only one app');
+export const hostname = flag({ name: 'hostname', scope: 'pod', placeholder: 'NAME', help: 'host name of the pod', defaultText: 'rkt-$UUID', parse: values.text });
+export const uuidFileSave = flag({ name: 'uuid-file-save', scope: 'pod', placeholder: 'FILE', help: 'write the UUID of the pod to this file', parse: values.nonEmpty });
+export const ipc = flag({ name: 'ipc', scope: 'pod', placeholder: 'MODE', help: 'IPC namespace: auto, private', hidden: true, parse: values.oneOf('auto', 'private', 'parent') });
+export const accelerator = flag({ name: 'accel', scope: 'pod', placeholder: 'auto|kvm|tcg', help: 'how the virtual machine is run; auto measures', defaultText: 'auto', parse: values.oneOf('auto', 'kvm', 'tcg') });
+export const kernel = flag({ name: 'kernel', scope: 'pod', placeholder: 'FILE', help: 'boot this kernel instead of the one in the stage1 image', parse: values.nonEmpty });
+export const cpus = flag({ name: 'cpus', scope: 'pod', placeholder: 'N', help: 'processors of the virtual machine instead of what the limits of the apps ask for', parse: values.wholeNumber(1, 255) });
+export const mem = flag({ name: 'mem', scope: 'pod', placeholder: 'SIZE', help: 'memory of the virtual machine, such as 1G, instead of what the limits of the apps ask for', parse: values.memoryMib });
+export const timing = toggle('timing', 'pod', 'print where the time went');
+const NETWORK_LATER: readonly AnyFlag[] = [unsupported('dns'), unsupported('dns-search'), unsupported('dns-opt'), unsupported('dns-domain'), unsupported('hosts-entry'), { ...unsupported('mds-register'), bareValue: 'true' }];
+
+// Apps
+export const exec = flag({ name: 'exec', scope: 'app', placeholder: 'PATH', help: 'override the exec command for the preceding image', once: true, parse: values.nonEmpty });
+export const workingDirectory = flag({ name: 'working-dir', scope: 'app', placeholder: 'DIR', help: 'override the working directory of the preceding image', parse: values.nonEmpty });
+export const readonlyRootfs = toggle('readonly-rootfs', 'app', 'make the root file system of the preceding image read-only');
+export const mount = flag({ name: 'mount', scope: 'pod-or-app', placeholder: 'volume=NAME,target=PATH', help: 'mount a volume in the preceding image, or in all when before the first', parse: values.mount });
+export const user = flag({ name: 'user', scope: 'app', placeholder: 'USER', help: 'user override for the preceding image (name, number, or path of a file whose owner is meant)', parse: values.nonEmpty });
+export const group = flag({ name: 'group', scope: 'app', placeholder: 'GROUP', help: 'group override for the preceding image', parse: values.nonEmpty });
+export const supplementaryGids = flag({ name: 'supplementary-gids', scope: 'app', placeholder: 'GID,…', help: 'supplementary group IDs for the preceding image', parse: values.groupIDs });
+export const name = flag({ name: 'name', scope: 'app', placeholder: 'NAME', help: 'name of the app of the preceding image', parse: values.appName });
+export const annotation = flag({ name: 'annotation', scope: 'app', placeholder: 'NAME=VALUE', help: 'annotation of the app', parse: values.annotation });
+export const userAnnotation = flag({ name: 'user-annotation', scope: 'app', placeholder: 'NAME=VALUE', help: 'user annotation of the app', parse: values.nameValue('annotation must be specified as name=value') });
+export const userLabel = flag({ name: 'user-label', scope: 'app', placeholder: 'NAME=VALUE', help: 'user label of the app', parse: values.nameValue('label must be specified as name=value') });
+export const environment = flag({ name: 'environment', scope: 'app', placeholder: 'NAME=VALUE', help: 'an environment variable to set for the preceding image', parse: values.environmentVariable });
+export const signature = { ...unsupported('signature', 'FILE'), scope: 'app' as const };
+
+export const memory = flag({ name: 'memory', scope: 'app', placeholder: 'QUANTITY', help: "memory limit for the preceding image (16Mi, 50M, 1G)", parse: values.memoryLimit });
+export const cpu = flag({ name: 'cpu', scope: 'app', placeholder: 'QUANTITY', help: 'cpu limit for the preceding image (500m, 2)', parse: values.cpuLimit });
+export const cpuShares = flag({ name: 'cpu-shares', scope: 'app', placeholder: 'N', help: 'cpu weight of the preceding image', parse: values.cpuShares });
+export const capsRetain = flag({ name: 'caps-retain', scope: 'app', placeholder: 'CAP,…', help: 'capabilities to retain for the preceding image', parse: values.capabilities('os/linux/capabilities-retain-set') });
+export const capsRemove = flag({ name: 'caps-remove', scope: 'app', placeholder: 'CAP,…', help: 'capabilities to remove for the preceding image', parse: values.capabilities('os/linux/capabilities-remove-set') });
+export const capRetain = { ...capsRetain, name: 'cap-retain', hidden: true };
+export const capRemove = { ...capsRemove, name: 'cap-remove', hidden: true };
+export const seccomp = flag({ name: 'seccomp', scope: 'app', placeholder: 'mode=MODE[,errno=E],CALL,…', help: 'system call filter for the preceding image', parse: values.seccomp });
+export const oomScoreAdjust = flag({ name: 'oom-score-adj', scope: 'app', placeholder: 'N', help: 'out-of-memory score adjustment for the preceding image', parse: values.oomScoreAdjust });
+
+/** Flags whose value is an isolator that replaces the image's of that name. */
+export const ISOLATOR_FLAGS = [memory, cpu, cpuShares, oomScoreAdjust, capsRetain, capsRemove, capRetain, capRemove, seccomp] as const;
+
+export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...ISOLATOR_FLAGS];
+
+/** Flags of the whole pod that decide what is written by `prepare`. */
+export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, podManifest, volume, noOverlay, privateUsers, port];
+
+/** Flags that decide how a prepared pod is run. */
+export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, timing, ...NETWORK_LATER];
+
+// Other commands
+export const quiet = toggle('quiet', 'command', 'suppress superfluous output on stdout, print only the UUID on success');
+export const full = toggle('full', 'command', 'use long output format');
+export const noLegend = toggle('no-legend', 'command', 'suppress a legend with the list');
+export const format = flag({ name: 'format', scope: 'command', placeholder: 'json|json-pretty', help: 'choose the output format', parse: values.oneOf('', 'json', 'json-pretty') });
+export const prettyPrint = flag({ name: 'pretty-print', scope: 'command', help: 'apply indent to format the output', defaultText: 'true', bareValue: 'true', parse: values.boolean });
+export const uuidFile = flag({ name: 'uuid-file', scope: 'command', placeholder: 'FILE', help: 'read pod UUID from file instead of argument', parse: values.nonEmpty });
+export const force = toggle('force', 'command', 'forced stopping');
+export const app = flag({ name: 'app', scope: 'command', placeholder: 'NAME', help: 'name of the app within the pod', parse: values.appName });
+/** `false` and `0s`: do not wait. `true` and negative durations: wait without limit. */
+const waitValue = (value: string): number => {
+  if (value === 'true') return -1;
+  return value === 'false' ? 0 : values.duration(value);
+};
+export const wait = flag({ name: 'wait', scope: 'command', placeholder: 'DURATION', help: 'wait for the pod to exit, at most that long', bareValue: 'true', parse: waitValue });
+export const waitReady = flag({ name: 'wait-ready', scope: 'command', placeholder: 'DURATION', help: 'wait until all apps of the pod were started, at most that long', bareValue: 'true', parse: waitValue });
+export const gracePeriod = flag({ name: 'grace-period', scope: 'command', placeholder: 'DURATION', help: 'duration to wait before discarding inactive pods from garbage', defaultText: '30m', parse: values.duration });
+export const expirePrepared = flag({ name: 'expire-prepared', scope: 'command', placeholder: 'DURATION', help: 'duration to wait before expiring prepared pods', defaultText: '24h', parse: values.duration });
+export const markOnly = toggle('mark-only', 'command', 'move exited and aborted pods to the garbage directories without deleting them');
+export const fields = flag({ name: 'fields', scope: 'command', placeholder: 'LIST', help: 'comma-separated fields to display: id, name, size, importtime, lastused', parse: values.fieldList('id', 'name', 'size', 'importtime', 'lastused') });
+export const sort = flag({ name: 'sort', scope: 'command', placeholder: 'LIST', help: 'comma-separated fields to sort by: name, importtime, lastused, size', defaultText: 'importtime', parse: values.fieldList('name', 'importtime', 'lastused', 'size') });
+export const order = flag({ name: 'order', scope: 'command', placeholder: 'asc|desc', help: 'sorting order', defaultText: 'asc', parse: values.oneOf('asc', 'desc') });

@@ -1,0 +1,80 @@
+/** What `run` and `prepare` have in common: everything up to a pod directory. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { RktError } from '../error.ts';
+import type { PodHandle } from '../pod/index.ts';
+import { parsePodManifest } from '../schema/index.ts';
+import type { PodManifest } from '../schema/index.ts';
+import { buildPodManifest, finishPodManifest } from '../stage0/pod-manifest.ts';
+import { preparePod } from '../stage0/prepare.ts';
+import { findStage1 } from '../stage0/stage1-image.ts';
+import { openStore } from '../store/index.ts';
+import type { Store } from '../store/index.ts';
+import type { CommandContext } from './context.ts';
+import type { ImageCommandLine } from './flags/image-arguments.ts';
+import * as flags from './flags/table.ts';
+import { fetchImages, pullPolicyOf } from './images.ts';
+import { machineOptions, podRequest, stage1Choice } from './pod-options.ts';
+
+export interface MadePod {
+  pod: PodHandle;
+  manifest: PodManifest;
+}
+
+/** The pod is in `prepare`, locked by this process. Warnings go to `warn`. */
+export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void): Promise<MadePod> {
+  const store = openStore(context.dataDir());
+  pullPolicyOf(commandLine.pod, 'new');
+  const choice = stage1Choice(commandLine.pod);
+  const stage1 = await findStage1(choice, { store, config: context.config(), installDir: context.installDir, cwd: context.cwd });
+  const { manifest, warnings } = await podManifestOf(commandLine, { store, context });
+  for (const warning of warnings) warn(warning);
+  const uuidFile = commandLine.pod.last(flags.uuidFileSave);
+  const pod = preparePod({
+    store,
+    stage1,
+    manifest,
+    machine: machineOptions(commandLine.pod, context),
+    onUUID: (uuid) => {
+      if (uuidFile !== undefined) saveUUID(resolve(context.cwd, uuidFile), uuid);
+    },
+    log: (message) => context.reporter.debug('stage0', message),
+  });
+  return { pod, manifest };
+}
+
+async function podManifestOf(commandLine: ImageCommandLine, options: { store: Store; context: CommandContext }): Promise<{ manifest: PodManifest; warnings: string[] }> {
+  const { context } = options;
+  const file = commandLine.pod.last(flags.podManifest);
+  if (file !== undefined) return { manifest: await readPodManifestFile(resolve(context.cwd, file), options), warnings: [] };
+  const fetched = await fetchImages(commandLine.images.map(({ image }) => image), options);
+  return buildPodManifest(podRequest(commandLine, fetched, context));
+}
+
+/** A manifest someone wrote: its images are fetched by ID, and an app without a section gets that of its image. */
+async function readPodManifestFile(path: string, options: { store: Store; context: CommandContext }): Promise<PodManifest> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new RktError('IO', `cannot read the pod manifest ${path}`, { cause });
+  }
+  const manifest = parsePodManifest(text, path);
+  const images = await fetchImages(manifest.apps.map(({ image }) => image.id), options);
+  for (const [index, app] of manifest.apps.entries()) {
+    const image = images[index];
+    if (image === undefined) continue;
+    app.image = { ...app.image, id: image.id, name: app.image.name ?? image.manifest.name };
+    app.app ??= image.manifest.app;
+    if (app.app === undefined) throw new RktError('BAD_IMAGE', `${path}: apps[${index}]: neither the manifest nor the image has an app section`);
+  }
+  return finishPodManifest(manifest, path);
+}
+
+function saveUUID(path: string, uuid: string): void {
+  try {
+    writeFileSync(path, uuid);
+  } catch (cause) {
+    throw new RktError('IO', 'error saving pod UUID to file', { cause });
+  }
+}

@@ -1,0 +1,11 @@
+/**
+ * Image layers to a disk: tar streams in, one EROFS file system with its dm-verity tree out.
+ * Pure bytes in, bytes out; nothing is ever created under a name that came from an archive.
+ */
+export type { ByteSource } from './bytes.ts';
+export type { DiskSink } from './disk-sink.ts';
+export type { Sha256 } from './hash.ts';
+export type { TarEntry, TarEntryType, TarTime } from './tar-entry.ts';
+export { DEFAULT_TAR_LIMITS, type TarLimits } from './limits.ts';
+export { readTar, type ReadTarOptions } from './tar-reader.ts';
+export { renderDisk, type DiskGeometry, type Layer, type LayerKind, type RenderOptions } from './render.ts';

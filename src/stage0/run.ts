@@ -1,0 +1,116 @@
+/** Starts a prepared pod: this process becomes its stage1, keeping pid and lock. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { RktError } from '../error.ts';
+import { isErrno } from '../linux/errno.ts';
+import { replaceProcess } from '../linux/execute.ts';
+import { currentPath, movePod, pathInPod, POD_FILES, readPodManifest, syncMoves } from '../pod/index.ts';
+import type { PodHandle } from '../pod/index.ts';
+import { parseImageManifest } from '../schema/index.ts';
+import type { ImageManifest } from '../schema/index.ts';
+import { entrypointPath, interfaceVersion } from './entrypoint.ts';
+import { resolveKernel } from './kernel.ts';
+import type { MachineOptions } from './prepare.ts';
+
+export interface RunRequest {
+  networks: readonly { name: string; args?: string }[];
+  interactive: boolean;
+  hostname?: string;
+  localConfigDir: string;
+  insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
+  /** Replaces, field by field, what `prepare` has kept. */
+  machine: MachineOptions;
+  timing: boolean;
+  debug: boolean;
+  /** CLOCK_MONOTONIC nanoseconds when `rkt` was started. */
+  startNs: bigint;
+  /** What stage1 gets as its environment. */
+  env: Record<string, string>;
+  log(message: string): void;
+}
+
+const SUPPORTED_NETWORKS: readonly string[] = ['default', 'none'];
+
+/** What can be refused before anything is made. */
+export function checkNetworks(networks: RunRequest['networks']): void {
+  const names = networks.map(({ name }) => name);
+  if (names.includes('host')) throw new RktError('UNSUPPORTED', 'flavor kvm requires private network configuration (try --net)');
+  const other = networks.find(({ name, args }) => !SUPPORTED_NETWORKS.includes(name) || args !== undefined);
+  if (other !== undefined) throw new RktError('UNSUPPORTED', `network ${JSON.stringify(other.name)}${other.args === undefined ? '' : ' with arguments'} is not supported by this version of rkt`, { hint: '--net=default and --net=none are' });
+  if (names.length > 1) throw new RktError('USAGE', `--net=${names.join(',')}: only one network is supported by this version of rkt`);
+}
+
+/**
+ * Moves the pod to `run` and becomes its stage1; does not return. The pod is in `prepare` or `prepared`, exclusively
+ * locked by this process. What can fail is tried before the move, so that a pod that cannot start is not marked as run.
+ */
+export async function runPod(pod: PodHandle, request: RunRequest): Promise<never> {
+  checkNetworks(request.networks);
+  const apps = readPodManifest(pod).apps;
+  if (request.interactive && apps.length !== 1) throw new RktError('USAGE', 'interactive option only supports pods with one app');
+  request.log('Setting up stage1');
+  const stage1 = readStage1Manifest(pod);
+  const entrypoint = entrypointPath(currentPath(pod), stage1, 'run');
+  const machine = await machineArguments(pod, request);
+  const argv = [entrypoint, ...runArguments(request, interfaceVersion(stage1)), ...machine, pod.uuid];
+
+  movePod(pod, 'run');
+  await syncMoves(pod);
+  const podDir = currentPath(pod);
+  request.log(`Wrote filesystem to ${podDir}`);
+  request.log(`Pivoting to filesystem ${podDir}`);
+  process.chdir(podDir);
+  request.log(`Execing ${entrypoint}`);
+  return replaceProcess({
+    path: entrypoint,
+    argv,
+    env: { ...request.env, RKT_LOCK_FD: String(pod.fd), RKT_START_NS: String(request.startNs) },
+    inherit: [pod.fd],
+  });
+}
+
+/** Flags of rkt's stage1 interface, as far as the stage1 knows them. */
+function runArguments(request: RunRequest, version: number): string[] {
+  const args: string[] = [];
+  if (request.debug) args.push('--debug');
+  args.push(`--net=${request.networks.map(({ name, args: given }) => (given === undefined ? name : `${name}:${given}`)).join(',')}`);
+  if (request.interactive) args.push('--interactive');
+  args.push(`--local-config=${request.localConfigDir}`);
+  if (version >= 2 && request.hostname !== undefined) args.push(`--hostname=${request.hostname}`);
+  if (version >= 3) {
+    if (request.insecure.capabilities) args.push('--disable-capabilities-restriction');
+    if (request.insecure.paths) args.push('--disable-paths');
+    if (request.insecure.seccomp) args.push('--disable-seccomp');
+  }
+  if (version >= 4) args.push('--dns-conf-mode=resolv=default,hosts=default');
+  return args;
+}
+
+/** Flags of our own stage1; only what was asked for, so that others can be used as long as nothing is. */
+async function machineArguments(pod: PodHandle, request: RunRequest): Promise<string[]> {
+  const machine: MachineOptions = { ...readMachineOptions(pod), ...request.machine };
+  const args: string[] = [];
+  if (machine.accelerator !== undefined) args.push(`--accel=${machine.accelerator}`);
+  if (machine.kernel !== undefined) {
+    const { kernelPath, initramfsPath } = await resolveKernel(machine.kernel, { dataDir: pod.dataDir, stage1Rootfs: join(currentPath(pod), POD_FILES.stage1Rootfs) });
+    args.push(`--kernel=${kernelPath}`);
+    if (initramfsPath !== undefined) args.push(`--initramfs=${initramfsPath}`);
+  }
+  if (machine.memoryMib !== undefined) args.push(`--memory-mib=${machine.memoryMib}`);
+  if (machine.cpus !== undefined) args.push(`--cpus=${machine.cpus}`);
+  if (request.timing) args.push('--timing');
+  return args;
+}
+
+export function readStage1Manifest(pod: PodHandle): ImageManifest {
+  return parseImageManifest(readFileSync(pathInPod(pod, POD_FILES.stage1Manifest), 'utf8'), `${currentPath(pod)}/${POD_FILES.stage1Manifest}`);
+}
+
+function readMachineOptions(pod: PodHandle): MachineOptions {
+  try {
+    return JSON.parse(readFileSync(pathInPod(pod, POD_FILES.stage1Options), 'utf8')) as MachineOptions;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return {};
+    throw new RktError('IO', `cannot read ${currentPath(pod)}/${POD_FILES.stage1Options}`, { cause: error });
+  }
+}

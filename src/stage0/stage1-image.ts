@@ -1,0 +1,102 @@
+/** Which stage1 runs a pod: what the command line says, else the configuration, else the one built with this rkt. */
+import { existsSync } from 'node:fs';
+import { isAbsolute, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { RktError } from '../error.ts';
+import { importStage1 } from '../image/index.ts';
+import { labelValue } from '../schema/index.ts';
+import type { Stage1Image, Store } from '../store/index.ts';
+import type { Config } from './config.ts';
+
+export type Stage1Choice =
+  | { kind: 'default' }
+  | { kind: 'url'; url: string }
+  | { kind: 'path'; path: string }
+  | { kind: 'name'; name: string }
+  | { kind: 'hash'; hash: string }
+  | { kind: 'from-dir'; file: string };
+
+export interface Stage1Environment {
+  store: Store;
+  config: Config;
+  /** Where rkt itself is installed: the directory that holds `dist/`. */
+  installDir: string;
+  cwd: string;
+}
+
+export const DEFAULT_STAGE1_NAME = 'coreos.com/rkt/stage1-kvm';
+const DEFAULT_STAGE1_FILE = 'stage1-kvm.aci';
+
+/** Flavors that may be named without the rest of the name. */
+const SHORT_NAMES: Readonly<Record<string, string>> = { kvm: DEFAULT_STAGE1_NAME };
+
+export function defaultStage1Path(installDir: string): string {
+  return join(installDir, 'dist', DEFAULT_STAGE1_FILE);
+}
+
+/** Finds the image and imports it unless the store has it. Throws RktError when there is none. */
+export async function findStage1(choice: Stage1Choice, environment: Stage1Environment): Promise<Stage1Image> {
+  const { store, config, cwd } = environment;
+  switch (choice.kind) {
+    case 'path':
+      return importFile(resolve(cwd, choice.path), environment);
+    case 'url':
+      return importFile(pathOfUrl(choice.url), environment);
+    case 'from-dir':
+      return importFile(join(config.paths.stage1Images ?? join(environment.installDir, 'dist'), choice.file), environment);
+    case 'hash':
+      return findByHash(store, choice.hash);
+    case 'name':
+      return findByName(choice.name, environment);
+    case 'default':
+      return findConfigured(environment);
+  }
+}
+
+function findConfigured(environment: Stage1Environment): Promise<Stage1Image> | Stage1Image {
+  const { name, version, location } = environment.config.stage1;
+  if (name !== undefined) {
+    const stored = findStored(environment.store, name, version);
+    if (stored !== undefined) return stored;
+  }
+  if (location !== undefined) return importFile(isAbsolute(location) ? location : pathOfUrl(location), environment);
+  if (name !== undefined && name !== DEFAULT_STAGE1_NAME) return findByName(`${name}:${version ?? ''}`, environment);
+  return importFile(defaultStage1Path(environment.installDir), environment);
+}
+
+function findByName(text: string, environment: Stage1Environment): Promise<Stage1Image> | Stage1Image {
+  const colon = text.lastIndexOf(':');
+  const given = colon === -1 ? text : text.slice(0, colon);
+  const version = colon === -1 ? undefined : text.slice(colon + 1);
+  const name = SHORT_NAMES[given] ?? given;
+  // The one built with this rkt is newer than any copy of it in the store.
+  if (name === DEFAULT_STAGE1_NAME && version === undefined) return importFile(defaultStage1Path(environment.installDir), environment);
+  const stored = findStored(environment.store, name, version);
+  if (stored !== undefined) return stored;
+  throw new RktError('NOT_FOUND', `stage1 image ${JSON.stringify(text)} is not in the store`, { hint: 'give its file with --stage1-path' });
+}
+
+function findStored(store: Store, name: string, version: string | undefined): Stage1Image | undefined {
+  return store.listStage1Images().find(({ manifest }) => manifest.name === name && (version === undefined || labelValue(manifest.labels, 'version') === version));
+}
+
+function findByHash(store: Store, hash: string): Stage1Image {
+  const matches = store.listStage1Images().filter(({ id }) => id.startsWith(hash));
+  const [only] = matches;
+  if (only === undefined) throw new RktError('NOT_FOUND', `no stage1 image with the hash ${JSON.stringify(hash)} in the store`);
+  if (matches.length > 1) throw new RktError('AMBIGUOUS', `the hash ${JSON.stringify(hash)} fits ${matches.length} stage1 images`);
+  return only;
+}
+
+function pathOfUrl(url: string): string {
+  if (url.startsWith('file://')) return fileURLToPath(url);
+  throw new RktError('UNSUPPORTED', `cannot fetch the stage1 image from ${url}: only file: URLs are supported`);
+}
+
+async function importFile(path: string, environment: Stage1Environment): Promise<Stage1Image> {
+  if (!existsSync(path)) {
+    const hint = path === defaultStage1Path(environment.installDir) ? 'run `npm run build`, or give another with --stage1-path' : undefined;
+    throw new RktError('NOT_FOUND', `stage1 image ${path} does not exist`, hint === undefined ? {} : { hint });
+  }
+  return await importStage1(path, environment.store);
+}

@@ -1,0 +1,120 @@
+/**
+ * Messages between host (monitor, `enter`) and guest agent. See docs/wire-protocol.md.
+ * The agent listens on both ports; it announces that it does by one connection attempt to KNOCK_PORT on the host.
+ */
+export const WIRE_VERSION = 1;
+export const CONTROL_PORT = 1024;
+export const STREAM_PORT = 1025;
+/** Host port the agent tries once when it has begun to listen. The attempt itself is the message: it may be refused. */
+export const KNOCK_PORT = 1026;
+
+/** Chosen by whoever starts the process, unique within one pod while it lives. Apps: 1..n in manifest order; `enter`: answered in `created`. */
+export type ProcessId = number;
+export type StreamName = 'stdin' | 'stdout' | 'stderr' | 'tty';
+
+export interface TerminalSize {
+  rows: number;
+  cols: number;
+}
+
+/** How a process's standard streams are connected. `tty` is one bidirectional stream instead of three. */
+export type Stdio =
+  | { kind: 'streams'; stdin: boolean }
+  | { kind: 'tty'; size: TerminalSize };
+
+/** dm-verity (hash type 1, SHA-256, 4096-byte blocks, no salt) over a read-only virtio-blk device. */
+export interface VerityDisk {
+  /** virtio-blk serial of the device. */
+  serial: string;
+  dataBlocks: number;
+  /** First block of the hash tree itself (behind the verity superblock). */
+  hashStartBlock: number;
+  rootHashHex: string;
+}
+
+export interface StartApp {
+  /** Name of the app in the pod manifest. */
+  name: string;
+  process: ProcessId;
+  disk: VerityDisk;
+  stdio: Stdio;
+}
+
+export interface NetworkInterface {
+  /** Lower-case colon form; how the agent finds the device. */
+  mac: string;
+  name: string;
+  /** CIDR form, `10.0.2.15/24`, `fd00::2/64`. */
+  addresses: string[];
+  routes: { destination: string; gateway?: string }[];
+  mtu?: number;
+}
+
+export interface Network {
+  interfaces: NetworkInterface[];
+  dns: { nameservers: string[]; search: string[]; options: string[]; domain?: string };
+  /** Whether the pod's DNS settings replace the image's /etc/resolv.conf. */
+  writeResolvConf: boolean;
+  hosts: { address: string; names: string[] }[];
+}
+
+/** Host → agent. The first control connection's first message is `start`; `exec` may come on any connection. */
+export type HostMessage =
+  | {
+      type: 'start';
+      version: number;
+      uuid: string;
+      hostname: string;
+      /** The pod manifest file, byte for byte as text: the agent acts on this and nothing else. */
+      podManifest: string;
+      apps: StartApp[];
+      /** virtio-blk serial of the writable disk (ext4), or tmpfs of a size. */
+      scratch: { kind: 'disk'; serial: string } | { kind: 'tmpfs'; sizeBytes: number };
+      network: Network | null;
+      /** Nanoseconds since the epoch, decimal. */
+      wallClockNs: string;
+      /** Seed for the guest's random pool. */
+      entropyHex: string;
+      /** `--insecure-options` that the agent honours. */
+      insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
+    }
+  | {
+      type: 'exec';
+      /** Echoed in `created` or `failed`. */
+      request: number;
+      app: string;
+      argv: string[];
+      /** Added to the app's own environment (TERM and the like). */
+      env: Record<string, string>;
+      stdio: Stdio;
+    }
+  | { type: 'signal'; process: ProcessId; signal: number }
+  | { type: 'resize'; process: ProcessId; size: TerminalSize }
+  /** TERM to every app, KILL after graceMs, then sync and power off. */
+  | { type: 'shutdown'; graceMs: number }
+  | { type: 'ping'; request: number };
+
+export type ExitStatus = { kind: 'code'; code: number } | { kind: 'signal'; signal: number; coreDumped: boolean };
+
+/** Agent → host. */
+export type AgentMessage =
+  | { type: 'hello'; version: number; kernelRelease: string; uptimeMs: number }
+  | { type: 'created'; request: number; process: ProcessId }
+  | { type: 'started'; process: ProcessId; app: string; pid: number; uptimeMs: number }
+  /** Every app of the pod has been started. */
+  | { type: 'ready'; uptimeMs: number }
+  | { type: 'exited'; process: ProcessId; app: string; status: ExitStatus; oomKilled: boolean; uptimeMs: number }
+  /** Something the host asked for did not happen. Names the app and the step; with `request` it answers `exec`. */
+  | { type: 'failed'; request?: number; app?: string; step: string; message: string; exitCode?: number }
+  | { type: 'pong'; request: number }
+  | { type: 'warning'; message: string }
+  /** The agent itself broke: the pod ends. */
+  | { type: 'fatal'; message: string; stack: string }
+  /** All apps have ended and the writable disk is unmounted: nothing is lost if the VM is stopped now. */
+  | { type: 'halted'; uptimeMs: number };
+
+/** First frame on a connection to STREAM_PORT; raw bytes of that stream follow, half-close ends it. */
+export interface StreamHeader {
+  process: ProcessId;
+  stream: StreamName;
+}

@@ -1,0 +1,14 @@
+/** `gc UUID`: removes what a monitor that was killed left behind in the pod directory. */
+import { readDirectory, removeFile } from '../runtime/linux/files.ts';
+import { exit } from '../runtime/linux/process.ts';
+import { parseStopArguments } from './options.ts';
+import { VSOCK_SOCKET } from './vsock/own-transport.ts';
+
+export function gc(args: readonly string[]): never {
+  parseStopArguments(args);
+  for (const { name } of readDirectory('.')) {
+    const isSocket = name === VSOCK_SOCKET || name.startsWith(`${VSOCK_SOCKET}_`);
+    if (isSocket || name.endsWith('.new')) removeFile(name);
+  }
+  exit(0);
+}

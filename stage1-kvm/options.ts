@@ -1,0 +1,199 @@
+/** Arguments of the stage1 entrypoints (interface version 6 of rkt, and our own additions). No system calls here. */
+import { Stage1Error } from './error.ts';
+
+export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
+export type NetworkChoice = 'none' | 'default';
+export type ResolvMode = 'host' | 'stage0' | 'none' | 'default';
+export type HostsMode = 'host' | 'stage0' | 'default';
+
+export interface RunOptions {
+  uuid: string;
+  debug: boolean;
+  network: NetworkChoice;
+  interactive: boolean;
+  /** Null: `rkt-UUID`. */
+  hostname: string | null;
+  dns: { resolv: ResolvMode; hosts: HostsMode };
+  insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
+  accelerator: AcceleratorChoice;
+  /** Null: those of the stage1 image. */
+  kernel: string | null;
+  initramfs: string | null;
+  timing: boolean;
+  memoryMiB: number | null;
+  cpus: number | null;
+  /** How the guest's vsock is reached; `own` needs no kernel module and no host-wide address. */
+  vsock: 'own' | 'kernel';
+}
+
+export interface EnterOptions {
+  pid: number;
+  app: string;
+  command: string[];
+}
+
+export interface StopOptions {
+  uuid: string;
+  force: boolean;
+}
+
+/** Splits `--name=value`, `--name value`-free arguments as stage0 passes them: flags first, then operands. */
+interface SplitArguments {
+  flags: { name: string; value: string | null }[];
+  operands: string[];
+}
+
+/** @throws Stage1Error on an unknown flag, a bad value or a missing UUID. */
+export function parseRunArguments(args: readonly string[]): RunOptions {
+  const { flags, operands } = split(args);
+  const options: RunOptions = {
+    uuid: uuidOperand(operands),
+    debug: false,
+    network: 'default',
+    interactive: false,
+    hostname: null,
+    dns: { resolv: 'default', hosts: 'default' },
+    insecure: { capabilities: false, paths: false, seccomp: false },
+    accelerator: 'auto',
+    kernel: null,
+    initramfs: null,
+    timing: false,
+    memoryMiB: null,
+    cpus: null,
+    vsock: 'own',
+  };
+  for (const { name, value } of flags) {
+    switch (name) {
+      case 'debug': options.debug = booleanValue(name, value); break;
+      case 'net': options.network = networkChoice(required(name, value)); break;
+      case 'interactive': options.interactive = booleanValue(name, value); break;
+      case 'hostname': options.hostname = required(name, value); break;
+      case 'dns-conf-mode': options.dns = dnsModes(required(name, value)); break;
+      case 'disable-capabilities-restriction': options.insecure.capabilities = booleanValue(name, value); break;
+      case 'disable-paths': options.insecure.paths = booleanValue(name, value); break;
+      case 'disable-seccomp': options.insecure.seccomp = booleanValue(name, value); break;
+      case 'accel': options.accelerator = oneOf(name, required(name, value), ['auto', 'kvm', 'tcg'] as const); break;
+      case 'kernel': options.kernel = required(name, value); break;
+      case 'initramfs': options.initramfs = required(name, value); break;
+      case 'timing': options.timing = booleanValue(name, value); break;
+      case 'memory-mib': options.memoryMiB = positiveInteger(name, required(name, value)); break;
+      case 'cpus': options.cpus = positiveInteger(name, required(name, value)); break;
+      case 'vsock': options.vsock = oneOf(name, required(name, value), ['own', 'kernel'] as const); break;
+      case 'ipc':
+        if (required(name, value) === 'parent') throw new Stage1Error('flavor kvm requires private IPC namespace (try to remove --ipc)');
+        break;
+      case 'private-users': throw new Stage1Error('flag --private-users cannot be used with a kvm stage1');
+      case 'mutable':
+        if (booleanValue(name, value)) throw new Stage1Error('mutable pods are not supported by this stage1');
+        break;
+      // Part of the interface; nothing in this stage1 depends on them.
+      case 'local-config': case 'mds-token': required(name, value); break;
+      default: throw new Stage1Error(`unknown flag --${name}`);
+    }
+  }
+  return options;
+}
+
+/** @throws Stage1Error */
+export function parseEnterArguments(args: readonly string[]): EnterOptions {
+  const { flags, operands } = split(args);
+  const options: EnterOptions = { pid: 0, app: '', command: operands };
+  for (const { name, value } of flags) {
+    switch (name) {
+      case 'pid': options.pid = positiveInteger(name, required(name, value)); break;
+      case 'appname': options.app = required(name, value); break;
+      case 'debug': break;
+      default: throw new Stage1Error(`unknown flag --${name}`);
+    }
+  }
+  if (options.app === '') throw new Stage1Error('--appname is missing');
+  if (operands.length === 0) throw new Stage1Error('no command to run');
+  return options;
+}
+
+/** Arguments of `stop` and `gc`. @throws Stage1Error */
+export function parseStopArguments(args: readonly string[]): StopOptions {
+  const { flags, operands } = split(args);
+  let force = false;
+  for (const { name, value } of flags) {
+    switch (name) {
+      case 'force': force = booleanValue(name, value); break;
+      case 'debug': case 'local-config': break;
+      default: throw new Stage1Error(`unknown flag --${name}`);
+    }
+  }
+  return { uuid: uuidOperand(operands), force };
+}
+
+function split(args: readonly string[]): SplitArguments {
+  const flags: SplitArguments['flags'] = [];
+  for (let i = 0; i < args.length; i++) {
+    const argument = args[i]!;
+    if (argument === '--') return { flags, operands: args.slice(i + 1) };
+    if (!argument.startsWith('--')) return { flags, operands: args.slice(i) };
+    const equals = argument.indexOf('=');
+    if (equals < 0) flags.push({ name: argument.slice(2), value: null });
+    else flags.push({ name: argument.slice(2, equals), value: argument.slice(equals + 1) });
+  }
+  return { flags, operands: [] };
+}
+
+function uuidOperand(operands: readonly string[]): string {
+  const uuid = operands[0];
+  if (uuid === undefined || operands.length !== 1) throw new Stage1Error('expected exactly one operand, the UUID of the pod');
+  if (!isUuid(uuid)) throw new Stage1Error(`"${uuid}" is not a UUID`);
+  return uuid;
+}
+
+export function isUuid(text: string): boolean {
+  if (text.length !== 36) return false;
+  for (let i = 0; i < 36; i++) {
+    const isDash = i === 8 || i === 13 || i === 18 || i === 23;
+    if (isDash ? text[i] !== '-' : !'0123456789abcdef'.includes(text[i]!)) return false;
+  }
+  return true;
+}
+
+function required(name: string, value: string | null): string {
+  if (value === null || value === '') throw new Stage1Error(`flag --${name} needs a value`);
+  return value;
+}
+
+function booleanValue(name: string, value: string | null): boolean {
+  if (value === null || value === 'true') return true;
+  if (value === 'false') return false;
+  throw new Stage1Error(`flag --${name} takes true or false, not "${value}"`);
+}
+
+function positiveInteger(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 0x7fffffff) throw new Stage1Error(`flag --${name} needs a positive integer, not "${text}"`);
+  return value;
+}
+
+function oneOf<T extends string>(name: string, text: string, allowed: readonly T[]): T {
+  const found = allowed.find((candidate) => candidate === text);
+  if (found === undefined) throw new Stage1Error(`flag --${name} takes ${allowed.join(', ')}, not "${text}"`);
+  return found;
+}
+
+function networkChoice(text: string): NetworkChoice {
+  const names = text.split(',');
+  if (names.includes('host')) throw new Stage1Error('flavor kvm requires private network configuration (try --net)');
+  if (names.length === 1 && (text === 'none' || text === 'default')) return text;
+  throw new Stage1Error(`network "${text}" is not supported by this stage1`, 'use --net=none or --net=default');
+}
+
+/** `resolv=host,hosts=stage0`, or one mode for `resolv` alone. */
+function dnsModes(text: string): RunOptions['dns'] {
+  const modes: RunOptions['dns'] = { resolv: 'default', hosts: 'default' };
+  for (const part of text.split(',')) {
+    const equals = part.indexOf('=');
+    const key = equals < 0 ? 'resolv' : part.slice(0, equals);
+    const value = equals < 0 ? part : part.slice(equals + 1);
+    if (key === 'resolv') modes.resolv = oneOf('dns-conf-mode', value, ['host', 'stage0', 'none', 'default'] as const);
+    else if (key === 'hosts') modes.hosts = oneOf('dns-conf-mode', value, ['host', 'stage0', 'default'] as const);
+    else throw new Stage1Error(`flag --dns-conf-mode: unknown key "${key}", expected resolv or hosts`);
+  }
+  return modes;
+}

@@ -1,0 +1,123 @@
+/** Files of the pod directory, which is where every stage1 entrypoint runs. Formats: docs/pod-directory.md. */
+import { ENOENT, O_CREAT, O_TRUNC, O_WRONLY } from '../../runtime/abi.gen.ts';
+import { isErrno, SysError } from '../../runtime/linux/errors.ts';
+import { close } from '../../runtime/linux/fds.ts';
+import { makeDirectory, open, readText, removeFile, rename, statIfAny, symlink, writeFile } from '../../runtime/linux/files.ts';
+import { writeJson } from '../../runtime/linux/json-file.ts';
+import type { ExitStatus } from '../../src/wire/messages.ts';
+import { Stage1Error } from '../error.ts';
+import { parseAppDisk, parsePodApps, type AppDisk, type PodApp } from './pod.ts';
+
+export const KERNEL_PATH = 'stage1/rootfs/kernel';
+export const INITRAMFS_PATH = 'stage1/rootfs/initramfs';
+export const SCRATCH_PATH = 'scratch.img';
+export const CONSOLE_LOG_PATH = 'console.log';
+export const PID_PATH = 'pid';
+export const VM_PATH = 'vm.json';
+
+export interface Pod {
+  /** As it is on disk. */
+  manifest: string;
+  apps: { app: PodApp; disk: AppDisk }[];
+  hasScratchDisk: boolean;
+}
+
+/** @throws Stage1Error naming the file */
+export function readPod(): Pod {
+  const manifest = readPodFile('pod');
+  const apps = parsePodApps(manifest).map((app) => {
+    const path = `appsinfo/${app.name}/disk.json`;
+    return { app, disk: parseAppDisk(path, readPodFile(path)) };
+  });
+  return { manifest, apps, hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined };
+}
+
+function readPodFile(path: string): string {
+  try {
+    return readText(path);
+  } catch (error) {
+    if (error instanceof SysError) throw new Stage1Error(error.message);
+    throw error;
+  }
+}
+
+/** Opens a file of the pod by a path from one of its descriptions. @throws Stage1Error */
+export function openPodFile(path: string, flags: number): number {
+  try {
+    return open(path, flags);
+  } catch (error) {
+    if (error instanceof SysError) throw new Stage1Error(error.message);
+    throw error;
+  }
+}
+
+export interface VmRecord {
+  accelerator: string;
+  machine: string;
+  cpus: number;
+  memoryMiB: number;
+  kernel: string;
+  kernelRelease: string | null;
+  qemuPid: number;
+}
+
+export function writeVmRecord(record: VmRecord): void {
+  writeJson(VM_PATH, record);
+}
+
+export function readVmRecord(): Partial<VmRecord> | null {
+  try {
+    return JSON.parse(readText(VM_PATH)) as Partial<VmRecord>;
+  } catch {
+    return null;
+  }
+}
+
+export function writePid(pid: number): void {
+  replaceFile(PID_PATH, `${pid}\n`);
+}
+
+/** Null when the pod was never started. */
+export function readPid(): number | null {
+  try {
+    const pid = Number(readText(PID_PATH).trim());
+    return Number.isInteger(pid) && pid > 1 ? pid : null;
+  } catch (error) {
+    if (isErrno(error, ENOENT)) return null;
+    throw error;
+  }
+}
+
+/** The exit status a shell would report: 128 + N for signal N. */
+export function exitCodeOf(status: ExitStatus): number {
+  return status.kind === 'code' ? status.code & 0xff : 128 + status.signal;
+}
+
+export function recordCreated(apps: readonly string[]): void {
+  makeDirectory('status');
+  for (const app of apps) touch(`status/${app}-created`);
+}
+
+export function recordStarted(app: string): void {
+  touch(`status/${app}-started`);
+}
+
+export function recordExit(app: string, code: number): void {
+  replaceFile(`status/${app}`, `${code}\n`);
+}
+
+export function recordReady(): void {
+  removeFile('supervisor-status');
+  symlink('ready', 'supervisor-status');
+}
+
+function touch(path: string): void {
+  close(open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644));
+}
+
+/** Readers see the old content or the new one. */
+function replaceFile(path: string, content: string): void {
+  writeFile(`${path}.new`, content);
+  rename(`${path}.new`, path);
+}
+

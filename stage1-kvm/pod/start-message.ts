@@ -1,0 +1,104 @@
+/** The agent's first message: everything the guest needs to start the pod. Pure. */
+import { WIRE_VERSION, type HostMessage, type Network, type Stdio, type TerminalSize } from '../../src/wire/messages.ts';
+import { GUEST_MAC } from '../vmm/qemu-arguments.ts';
+import { SCRATCH_SERIAL } from '../vmm/machine.ts';
+import type { RunOptions } from '../options.ts';
+import type { AppDisk, PodApp } from './pod.ts';
+
+export interface StartFacts {
+  podManifest: string;
+  apps: readonly { app: PodApp; disk: AppDisk }[];
+  /** Null: standard input is no terminal. */
+  terminal: TerminalSize | null;
+  hasScratchDisk: boolean;
+  wallClockNs: bigint;
+  entropyHex: string;
+  /** The host's own configuration files, where --dns-conf-mode asks for them. */
+  resolvConf: string | null;
+  hostsFile: string | null;
+}
+
+/** Without a disk the writable layer is memory: a part of it, as tmpfs itself would take. */
+const SCRATCH_TMPFS_BYTES = 256 << 20;
+
+export function appSerial(index: number): string {
+  return `app-${index + 1}`;
+}
+
+/** Only the first app of an interactive pod gets standard input. */
+export function stdioOf(options: Pick<RunOptions, 'interactive'>, index: number, terminal: TerminalSize | null): Stdio {
+  if (!options.interactive || index > 0) return { kind: 'streams', stdin: false };
+  return terminal === null ? { kind: 'streams', stdin: true } : { kind: 'tty', size: terminal };
+}
+
+export function startMessage(options: RunOptions, facts: StartFacts): HostMessage & { type: 'start' } {
+  return {
+    type: 'start',
+    version: WIRE_VERSION,
+    uuid: options.uuid,
+    hostname: options.hostname ?? `rkt-${options.uuid}`,
+    podManifest: facts.podManifest,
+    apps: facts.apps.map(({ app, disk }, index) => ({
+      name: app.name,
+      process: index + 1,
+      disk: { serial: appSerial(index), dataBlocks: disk.dataBlocks, hashStartBlock: disk.hashStartBlock, rootHashHex: disk.rootHashHex },
+      stdio: stdioOf(options, index, facts.terminal),
+    })),
+    scratch: facts.hasScratchDisk ? { kind: 'disk', serial: SCRATCH_SERIAL } : { kind: 'tmpfs', sizeBytes: SCRATCH_TMPFS_BYTES },
+    network: networkOf(options, facts),
+    wallClockNs: facts.wallClockNs.toString(),
+    entropyHex: facts.entropyHex,
+    insecure: options.insecure,
+  };
+}
+
+/** QEMU's user-mode network has these addresses unless told otherwise. */
+const USER_NETWORK = { address: '10.0.2.15/24', gateway: '10.0.2.2', nameserver: '10.0.2.3' } as const;
+
+function networkOf(options: RunOptions, facts: StartFacts): Network | null {
+  const { resolv } = options.dns;
+  const copied = facts.resolvConf === null ? null : parseResolvConf(facts.resolvConf);
+  const hosts = facts.hostsFile === null ? [] : parseHosts(facts.hostsFile);
+  if (options.network === 'none') {
+    if (copied === null && hosts.length === 0) return null;
+    return { interfaces: [], dns: copied ?? emptyDns(), writeResolvConf: copied !== null, hosts };
+  }
+  return {
+    interfaces: [{ mac: GUEST_MAC, name: 'eth0', addresses: [USER_NETWORK.address], routes: [{ destination: '0.0.0.0/0', gateway: USER_NETWORK.gateway }] }],
+    dns: copied ?? { ...emptyDns(), nameservers: [USER_NETWORK.nameserver] },
+    writeResolvConf: resolv !== 'none',
+    hosts,
+  };
+}
+
+function emptyDns(): Network['dns'] {
+  return { nameservers: [], search: [], options: [] };
+}
+
+function words(line: string): string[] {
+  return line.split('#')[0]!.split('\t').join(' ').split(' ').filter((word) => word !== '');
+}
+
+/** resolv.conf(5) */
+export function parseResolvConf(text: string): Network['dns'] {
+  const dns = emptyDns();
+  for (const line of text.split('\n')) {
+    if (line.startsWith(';')) continue;
+    const [keyword, ...values] = words(line);
+    if (keyword === 'nameserver' && values[0] !== undefined) dns.nameservers.push(values[0]);
+    else if (keyword === 'search') dns.search = values;
+    else if (keyword === 'options') dns.options.push(...values);
+    else if (keyword === 'domain' && values[0] !== undefined) dns.domain = values[0];
+  }
+  return dns;
+}
+
+/** hosts(5) */
+export function parseHosts(text: string): Network['hosts'] {
+  const hosts: Network['hosts'] = [];
+  for (const line of text.split('\n')) {
+    const [address, ...names] = words(line);
+    if (address !== undefined && names.length > 0) hosts.push({ address, names });
+  }
+  return hosts;
+}

@@ -1,0 +1,321 @@
+/** The life of a pod, from its directory to its exit status. */
+import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../runtime/abi.gen.ts';
+import { close, setCloseOnExec, writeAll } from '../runtime/linux/fds.ts';
+import { readText, statIfAny, writeFile } from '../runtime/linux/files.ts';
+import { environmentVariable, exit, getPid, pidfdKill, pidfdOpen, reap, type ProcessEnd } from '../runtime/linux/process.ts';
+import { randomBytes } from '../runtime/linux/random.ts';
+import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals.ts';
+import { monotonicMs, wallClockNs } from '../runtime/linux/time.ts';
+import { isTerminal } from '../runtime/linux/tty.ts';
+import { after, runLoop, unwatch, watch, type TimerHandle } from '../runtime/loop.ts';
+import { CONTROL_PORT, WIRE_VERSION, type AgentMessage } from '../src/wire/messages.ts';
+import { drainText, type TextDrain } from './console.ts';
+import { Stage1Error, STAGE1_FAILURE } from './error.ts';
+import { FrameChannel } from './frame-channel.ts';
+import { launchPod, type LaunchedPod } from './launch.ts';
+import { notifySupervisor } from './notify.ts';
+import { parseRunArguments, type RunOptions } from './options.ts';
+import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
+import { startMessage, stdioOf } from './pod/start-message.ts';
+import { escapeDetector } from './relay/escape.ts';
+import { consolePrefix, linePrefixer } from './relay/line-prefix.ts';
+import { relayProcess } from './relay/process-streams.ts';
+import { enterRawMode, terminalSize, type RawTerminal } from './relay/terminal.ts';
+import { printError } from './report.ts';
+import { formatPhases, phasesOf, type Moments } from './timing.ts';
+
+/** Emulated guests on a busy host are slow; one that has not come up after this will not. */
+const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
+const SHUTDOWN_GRACE_MS = 10_000;
+/** Beyond the grace, for what the guest does besides waiting. */
+const SHUTDOWN_SLACK_MS = 10_000;
+const SHOWN_CONSOLE_LINES = 12;
+const PANIC = 'Kernel panic - not syncing';
+const SHUTDOWN_SIGNALS = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+
+type State =
+  /** Until the agent answers. */
+  | 'booting'
+  | 'running'
+  /** All is said: QEMU is being killed, output is being passed on. */
+  | 'ending';
+
+/** Takes over the process: returns to its caller, but the event loop ends with exit(). */
+export function run(args: readonly string[], startMs: number): void {
+  const options = parseRunArguments(args);
+  keepLockPrivate();
+  blockSignals([SIGPIPE, SIGTTOU]);
+  const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGWINCH]);
+  let supervisor: Supervisor | null = null;
+  const launched = launchPod(options, (fault) => supervisor?.fail(new Stage1Error(`the guest broke the rules of its vsock device: ${fault.message}`)));
+  supervisor = new Supervisor(options, launched, startMs);
+  watch(signalFd, EPOLLIN, () => {
+    for (const { signal } of takeSignals(signalFd)) supervisor.onSignal(signal);
+  });
+  runLoop((error) => supervisor.fail(error));
+  supervisor.begin();
+}
+
+/** The descriptor that holds the pod's lock stays open as long as this process lives, and nobody else's. */
+function keepLockPrivate(): void {
+  const fd = Number(environmentVariable('RKT_LOCK_FD') ?? NaN);
+  if (Number.isInteger(fd) && fd > 2) setCloseOnExec(fd);
+}
+
+class Supervisor {
+  readonly #options: RunOptions;
+  readonly #launched: LaunchedPod;
+  readonly #qemuFd: number;
+  readonly #console: TextDrain;
+  readonly #qemuErrors: TextDrain;
+  readonly #moments: Moments;
+  /** Apps that have not ended, by process. */
+  readonly #running = new Map<number, string>();
+  readonly #pids = new Map<string, number>();
+  readonly #outputs: Promise<void>[] = [];
+  #state: State = 'booting';
+  #channel: FrameChannel | null = null;
+  #terminal: RawTerminal | null = null;
+  #bootDeadline: TimerHandle | null = null;
+  #shutdownSignal = 0;
+  /** Of the first app that failed. */
+  #exitCode: number | null = null;
+  #qemuEnded = false;
+  #whenQemuEnded: () => void = () => undefined;
+
+  constructor(options: RunOptions, launched: LaunchedPod, startMs: number) {
+    this.#options = options;
+    this.#launched = launched;
+    this.#qemuFd = pidfdOpen(launched.qemuPid);
+    const debug = options.debug ? { copyTo: 2 } : {};
+    this.#console = drainText(launched.consoleFd, { logPath: CONSOLE_LOG_PATH, ...debug });
+    this.#qemuErrors = drainText(launched.qemuErrorFd, debug);
+    this.#moments = { origin: originMs(startMs), monitorStart: startMs, guestStart: null, agentHeard: null, appStarted: null, appExited: null, end: 0 };
+  }
+
+  /** QEMU runs already: everything here overlaps with it. */
+  begin(): void {
+    const { pod, machine, transport } = this.#launched;
+    watch(this.#qemuFd, EPOLLIN, () => this.#onQemuEnd());
+    this.#bootDeadline = after(BOOT_DEADLINE_MS[machine.accelerator], () => this.fail(new Stage1Error('the guest did not start in time')));
+    transport.agentListens.then(() => this.#connect()).catch((error: unknown) => this.fail(error));
+    writePid(getPid());
+    this.#writeVm(null);
+    pod.apps.forEach(({ app }, index) => this.#running.set(index + 1, app.name));
+    recordCreated(pod.apps.map(({ app }) => app.name));
+  }
+
+  onSignal(signal: number): void {
+    if (signal === SIGWINCH) {
+      if (this.#terminal !== null) this.#channel?.send({ type: 'resize', process: 1, size: this.#terminal.size() });
+      return;
+    }
+    const again = this.#shutdownSignal !== 0;
+    this.#shutdownSignal = signal;
+    if (again || this.#channel === null || this.#state === 'ending') {
+      this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal);
+      return;
+    }
+    this.#channel.send({ type: 'shutdown', graceMs: SHUTDOWN_GRACE_MS });
+    after(SHUTDOWN_GRACE_MS + SHUTDOWN_SLACK_MS, () => this.#stopNow(128 + signal));
+  }
+
+  /** Ends the pod with an error of this program (or a defect of it). */
+  fail(error: unknown): void {
+    this.#terminal?.restore();
+    if (this.#state === 'ending') {
+      printError(error);
+      this.#leave(STAGE1_FAILURE);
+    }
+    this.#state = 'ending';
+    this.#console.drain();
+    this.#qemuErrors.drain();
+    printError(error, { lines: [...this.#qemuErrors.tail(SHOWN_CONSOLE_LINES), ...this.#console.tail(SHOWN_CONSOLE_LINES)] });
+    this.#stopNow(STAGE1_FAILURE);
+  }
+
+  async #connect(): Promise<void> {
+    const { pod, transport } = this.#launched;
+    this.#moments.agentHeard = monotonicMs();
+    const fd = await transport.open(CONTROL_PORT);
+    if (this.#state === 'ending') {
+      close(fd);
+      return;
+    }
+    this.#bootDeadline?.cancel();
+    this.#state = 'running';
+    this.#channel = new FrameChannel(fd, { onMessage: (message) => this.#onMessage(message), onEnd: (error) => this.#onControlEnd(error) });
+    const terminal = this.#options.interactive && isTerminal(0) ? terminalSize(0) : null;
+    this.#channel.send(startMessage(this.#options, {
+      podManifest: pod.manifest,
+      apps: pod.apps,
+      terminal,
+      hasScratchDisk: pod.hasScratchDisk,
+      wallClockNs: wallClockNs(),
+      entropyHex: hex(randomBytes(64)),
+      resolvConf: this.#configurationFile('resolv', '/etc/resolv.conf', 'rkt-resolv.conf'),
+      hostsFile: this.#configurationFile('hosts', '/etc/hosts', 'rkt-hosts'),
+    }));
+    if (terminal !== null) this.#terminal = enterRawMode(0);
+    const relays = pod.apps.map(({ app }, index) => this.#relayApp(app.name, index, terminal !== null));
+    this.#outputs.push(...relays);
+    await Promise.all(relays);
+  }
+
+  /** What --dns-conf-mode names: the host's file, or the one stage0 put into the pod directory. */
+  #configurationFile(kind: 'resolv' | 'hosts', hostPath: string, podPath: string): string | null {
+    const mode = this.#options.dns[kind];
+    const path = mode === 'host' ? hostPath : mode === 'stage0' ? podPath : null;
+    return path === null || statIfAny(path) === undefined ? null : readText(path);
+  }
+
+  async #relayApp(name: string, index: number, hasTerminal: boolean): Promise<void> {
+    const { pod, transport } = this.#launched;
+    const stdio = stdioOf(this.#options, index, hasTerminal ? { rows: 0, cols: 0 } : null);
+    const isAlone = pod.apps.length === 1;
+    const prefix = (): Uint8Array => sys.utf8(consolePrefix(monotonicMs() - this.#moments.monitorStart, name, this.#pids.get(name) ?? 0)).subarray(0, -1);
+    try {
+      await relayProcess((port) => transport.open(port), {
+        process: index + 1,
+        stdio: stdio.kind,
+        stdin: stdio.kind === 'streams' && stdio.stdin,
+        ...(isAlone ? {} : { makeFilter: () => linePrefixer(prefix) }),
+        onInput: escapeDetector(monotonicMs, () => this.#stopNow(128 + SIGKILL)),
+      });
+    } catch (error) {
+      // The guest went away meanwhile: whoever notices that says so.
+      if (this.#state !== 'ending') throw error;
+    }
+  }
+
+  #onMessage(message: AgentMessage): void {
+    switch (message.type) {
+      case 'hello':
+        if (message.version !== WIRE_VERSION) this.fail(new Stage1Error(`the guest's agent speaks version ${message.version} of the protocol, expected ${WIRE_VERSION}`));
+        this.#moments.guestStart ??= monotonicMs() - message.uptimeMs;
+        this.#writeVm(message.kernelRelease);
+        break;
+      case 'started':
+        this.#moments.appStarted ??= monotonicMs();
+        this.#pids.set(message.app, message.pid);
+        if (this.#running.get(message.process) === message.app) recordStarted(message.app);
+        break;
+      case 'ready':
+        recordReady();
+        notifySupervisor('READY=1');
+        break;
+      case 'exited':
+        this.#onExit(message.process, exitCodeOf(message.status));
+        break;
+      case 'failed':
+        printError(new Stage1Error(`${message.app === undefined ? '' : `app "${message.app}": `}${message.step}: ${message.message}`));
+        this.#onFailed(message.app, message.exitCode ?? STAGE1_FAILURE);
+        break;
+      case 'warning':
+        printError(new Stage1Error(`warning: ${message.message}`));
+        break;
+      case 'fatal':
+        this.fail(new Stage1Error(`the guest's agent failed: ${message.message}${this.#options.debug ? `\n${message.stack}` : ''}`));
+        break;
+      case 'halted':
+        this.#finish();
+        break;
+      case 'created': case 'pong': break;
+    }
+  }
+
+  #onExit(process: number, code: number): void {
+    const app = this.#running.get(process);
+    if (app === undefined) return;
+    this.#running.delete(process);
+    this.#moments.appExited = monotonicMs();
+    recordExit(app, code);
+    if (code !== 0) this.#exitCode ??= code;
+  }
+
+  #onFailed(app: string | undefined, code: number): void {
+    this.#exitCode ??= code;
+    for (const [process, name] of this.#running) {
+      if (name === app) this.#onExit(process, code);
+    }
+  }
+
+  #onControlEnd(error: Error | null): void {
+    if (this.#state === 'ending') return;
+    if (error !== null) this.fail(new Stage1Error(`the guest's agent broke the protocol: ${error.message}`));
+    // Otherwise QEMU's end, which follows, tells more.
+  }
+
+  #onQemuEnd(): void {
+    unwatch(this.#qemuFd);
+    const end = reap(this.#launched.qemuPid, 0)?.end;
+    close(this.#qemuFd);
+    this.#qemuEnded = true;
+    this.#whenQemuEnded();
+    if (this.#state === 'ending') return;
+    if (this.#state === 'running' && this.#running.size === 0) {
+      this.#finish();
+      return;
+    }
+    this.#console.drain();
+    this.fail(new Stage1Error(this.#console.find(PANIC) ?? describeEnd(end, this.#state)));
+  }
+
+  /** The guest is done: what it sent is passed on, then this process ends with the pod's status. */
+  #finish(): void {
+    if (this.#state === 'ending') return;
+    this.#state = 'ending';
+    const ended = this.#killQemu();
+    Promise.all([ended, ...this.#outputs]).then(() => this.#leave(this.#exitCode ?? 0)).catch((error: unknown) => this.fail(error));
+  }
+
+  #stopNow(code: number): void {
+    this.#state = 'ending';
+    void this.#killQemu().then(() => this.#leave(code));
+  }
+
+  #killQemu(): Promise<void> {
+    if (this.#qemuEnded) return Promise.resolve();
+    pidfdKill(this.#qemuFd, SIGKILL);
+    return new Promise((resolve) => {
+      this.#whenQemuEnded = resolve;
+    });
+  }
+
+  #leave(code: number): never {
+    this.#terminal?.restore();
+    this.#launched.transport.close();
+    if (this.#options.timing) {
+      const phases = phasesOf({ ...this.#moments, end: monotonicMs() });
+      writeAll(2, sys.utf8(formatPhases(phases)).subarray(0, -1));
+      const path = environmentVariable('RKT_TIMING_FILE');
+      if (path !== undefined && path !== '') writeFile(path, `${JSON.stringify(phases)}\n`);
+    }
+    exit(code);
+  }
+
+  #writeVm(kernelRelease: string | null): void {
+    const { machine, kernelPath, qemuPid } = this.#launched;
+    writeVmRecord({ accelerator: machine.accelerator, machine: machine.board, ...machine.size, kernel: kernelPath, kernelRelease, qemuPid });
+  }
+}
+
+function describeEnd(end: ProcessEnd | undefined, state: State): string {
+  const when = state === 'booting' ? 'before the pod had started' : 'while the pod was running';
+  if (end?.kind === 'signal') return `QEMU was killed by signal ${end.signal} ${when}`;
+  if (end?.kind === 'code' && end.code !== 0) return `QEMU ended with status ${end.code} ${when}`;
+  return `the guest stopped ${when}`;
+}
+
+/** When `rkt` was started, if it says so. */
+function originMs(startMs: number): number {
+  const text = environmentVariable('RKT_START_NS') ?? '';
+  const milliseconds = Number(text) / 1e6;
+  return text !== '' && Number.isFinite(milliseconds) && milliseconds <= startMs ? milliseconds : startMs;
+}
+
+function hex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
+  return text;
+}

@@ -1,0 +1,96 @@
+/** What virtual machine a pod gets. Pure: the same pod on the same kind of host always gets the same machine. */
+import type { MachineSize } from './size.ts';
+
+/**
+ * `microvm` boots fastest but takes only kernels with a PVH entry (ELF) and few devices; `q35` is an ordinary PC with
+ * PCI, started through qboot.
+ */
+export type Board = 'microvm' | 'q35';
+export type Accelerator = 'kvm' | 'tcg';
+/** `elf`: uncompressed with a PVH note, as kernel-config/ builds it; `bzimage`: as distributions ship it. */
+export type KernelFormat = 'elf' | 'bzimage';
+
+export interface Disk {
+  /** How the guest finds it. */
+  serial: string;
+  readOnly: boolean;
+}
+
+export interface VirtualMachine {
+  board: Board;
+  accelerator: Accelerator;
+  size: MachineSize;
+  disks: readonly Disk[];
+  /** `user`: QEMU's own user-mode network. */
+  network: 'none' | 'user';
+  /** `own`: the device in this program, through vhost-user; `kernel`: /dev/vhost-vsock. */
+  vsock: 'own' | 'kernel';
+}
+
+/** A virtio device and where it sits: the transport of the microvm, or the order on the PCI bus. */
+export type Device =
+  | { type: 'vsock'; slot: number }
+  | { type: 'disk'; slot: number; serial: string; readOnly: boolean }
+  | { type: 'network'; slot: number };
+
+/** QEMU 7.2, hw/i386/microvm.c, without ACPI: transports of 512 bytes each, one interrupt each. */
+export const MICROVM_TRANSPORTS = 8;
+const MICROVM_FIRST_ADDRESS = 0xfeb00000;
+const MICROVM_TRANSPORT_BYTES = 512;
+const MICROVM_FIRST_IRQ = 5;
+
+export const SCRATCH_SERIAL = 'scratch';
+
+/** @param kernel decides the board, and so does the number of devices */
+export function planMachine(kernel: KernelFormat, machine: Omit<VirtualMachine, 'board'>): VirtualMachine {
+  const deviceCount = 1 + machine.disks.length + (machine.network === 'none' ? 0 : 1);
+  return { ...machine, board: kernel === 'elf' && deviceCount <= MICROVM_TRANSPORTS ? 'microvm' : 'q35' };
+}
+
+export function devicesOf(machine: VirtualMachine): Device[] {
+  const devices: Device[] = [{ type: 'vsock', slot: 0 }];
+  for (const disk of machine.disks) devices.push({ type: 'disk', slot: devices.length, ...disk });
+  if (machine.network === 'user') devices.push({ type: 'network', slot: devices.length });
+  return devices;
+}
+
+export function cpuModel(accelerator: Accelerator): string {
+  // Larger models make TCG slower. Without ARAT the guest's timer ticks at full rate when idle.
+  return accelerator === 'kvm' ? 'host' : 'qemu64,+arat';
+}
+
+/**
+ * Nothing in it depends on the pod beyond the shape of its machine, nor on the host, so that it can be predicted and
+ * shared: see kernel-config/README.md for what each word is worth.
+ */
+export function kernelCommandLine(machine: VirtualMachine, kernel: KernelFormat): string {
+  const words = ['quiet', 'panic=-1', 'reboot=t', 'console=ttyS0', 'noreplace-smp'];
+  // Our own kernel knows by itself that an emulated clock is steady.
+  if (kernel === 'bzimage' && machine.accelerator === 'tcg') words.push('tsc=reliable', 'no_timer_check');
+  if (machine.board === 'microvm') {
+    words.push('acpi=off', 'pci=off');
+    for (const { slot } of devicesOf(machine)) {
+      const address = MICROVM_FIRST_ADDRESS + slot * MICROVM_TRANSPORT_BYTES;
+      words.push(`virtio_mmio.device=${MICROVM_TRANSPORT_BYTES}@0x${address.toString(16)}:${MICROVM_FIRST_IRQ + slot}`);
+    }
+  }
+  return words.join(' ');
+}
+
+/**
+ * The machine in one canonical text, for whoever measures or compares it: no paths, no names of this pod or host, keys
+ * in a fixed order.
+ */
+export function canonicalConfiguration(machine: VirtualMachine): string {
+  return JSON.stringify({
+    accelerator: machine.accelerator,
+    board: machine.board,
+    cpu: cpuModel(machine.accelerator),
+    cpus: machine.size.cpus,
+    devices: devicesOf(machine).map((device) => (device.type === 'disk'
+      ? { readOnly: device.readOnly, serial: device.serial, slot: device.slot, type: device.type }
+      : { slot: device.slot, type: device.type })),
+    formatVersion: 1,
+    memoryMiB: machine.size.memoryMiB,
+  });
+}

@@ -1,0 +1,68 @@
+/** HostIo by system calls, and the parts of the vhost-user host that need them. */
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, F_GET_SEALS, F_SEAL_SHRINK, MAP_NORESERVE, MAP_SHARED, NR_fcntl, NR_mmap, NR_munmap, NR_readv, NR_write, NR_writev, PROT_READ, PROT_WRITE, SEEK_END, SHUT_RD, SHUT_WR } from '../../runtime/abi.gen.ts';
+import { check } from '../../runtime/linux/errors.ts';
+import { close } from '../../runtime/linux/fds.ts';
+import { seek } from '../../runtime/linux/files.ts';
+import { shutdown } from '../../runtime/linux/sockets.ts';
+import { monotonicMs } from '../../runtime/linux/time.ts';
+import { after, unwatch, watch } from '../../runtime/loop.ts';
+import { GuestFault } from './guest-memory.ts';
+import { MAX_SEGMENTS, type HostIo } from './host-io.ts';
+import type { SharedRegion } from './vhost-user-messages.ts';
+
+/** struct iovec[]; addresses as two halves, because big integers would be allocated for each. */
+const vector = new Uint32Array(MAX_SEGMENTS * 4);
+
+function fillVector(addresses: readonly number[], lengths: readonly number[], count: number): void {
+  for (let i = 0; i < count; i++) {
+    const address = addresses[i]!;
+    vector[4 * i] = address;
+    vector[4 * i + 1] = address / 0x100000000;
+    vector[4 * i + 2] = lengths[i]!;
+    vector[4 * i + 3] = 0;
+  }
+}
+
+const EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+
+export const linuxIo: HostIo = {
+  readv(fd, addresses, lengths, count) {
+    fillVector(addresses, lengths, count);
+    return sys.call(NR_readv, fd, vector, count);
+  },
+  writev(fd, addresses, lengths, count) {
+    fillVector(addresses, lengths, count);
+    return sys.call(NR_writev, fd, vector, count);
+  },
+  write: (fd, bytes) => sys.call(NR_write, fd, bytes, bytes.length),
+  shutdownWrite: (fd) => shutdown(fd, SHUT_WR),
+  shutdownRead: (fd) => shutdown(fd, SHUT_RD),
+  close,
+  watch(fd, changed) {
+    watch(fd, EVENTS, (events) => changed({
+      readable: (events & (EPOLLIN | EPOLLRDHUP)) !== 0,
+      writable: (events & EPOLLOUT) !== 0,
+      hungUp: (events & (EPOLLHUP | EPOLLERR)) !== 0,
+    }));
+  },
+  unwatch,
+  nowMs: monotonicMs,
+  soon: (callback) => void after(0, callback),
+};
+
+export function mapBytes(address: number, lengthBytes: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(sys.map(address, lengthBytes));
+}
+
+/** @throws GuestFault when the file is too small, or could be made so: touching what is gone would kill this process */
+export function mapRegion(fd: number, region: SharedRegion): number {
+  const lengthBytes = region.fileOffset + region.sizeBytes;
+  const seals = sys.call(NR_fcntl, fd, F_GET_SEALS, 0);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) throw new GuestFault('guest memory is not sealed against shrinking');
+  if (seek(fd, 0, SEEK_END) < lengthBytes) throw new GuestFault('guest memory is smaller than said');
+  return check(sys.call(NR_mmap, 0, lengthBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0), 'mmap') + region.fileOffset;
+}
+
+export function unmapRegion(hostAddress: number, region: SharedRegion): void {
+  check(sys.call(NR_munmap, hostAddress - region.fileOffset, region.fileOffset + region.sizeBytes), 'munmap');
+}

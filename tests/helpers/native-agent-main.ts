@@ -1,0 +1,34 @@
+/**
+ * The guest agent as an ordinary process: the same code but for the machine below it. Apps run in the caller's own root and
+ * cgroup. Arguments: paths of the control and the stream socket.
+ */
+import '../../runtime/sys.ts';
+import { becomeSubreaper, exit } from '../../runtime/linux/process.ts';
+import { listenUnix } from '../../runtime/linux/sockets.ts';
+import { NR_write } from '../../runtime/abi.gen.ts';
+import { Agent } from '../../guest-agent/agent.ts';
+import { socketTransport } from '../../guest-agent/transport.ts';
+
+const [, controlPath = '', streamPath = ''] = sys.argv;
+
+becomeSubreaper();
+
+new Agent({
+  transport: socketTransport({ control: listenUnix(controlPath), stream: listenUnix(streamPath) }),
+  i386: true,
+  ownsProcesses: false,
+  prepareTransport() {},
+  boot() {},
+  configure: () => Promise.resolve(),
+  place: () =>
+    Promise.resolve({
+      root: { mountNamespaceFd: null, inside: (work) => work() },
+      cgroup: { fd: -1, signal() {}, kill() {}, oomKills: () => 0 },
+    }),
+  release() {},
+  log(message) {
+    const text = sys.utf8(`${message}\n`);
+    sys.call(NR_write, 2, text, text.length - 1);
+  },
+  powerOff: () => exit(0),
+}).run();
