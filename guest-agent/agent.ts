@@ -2,8 +2,9 @@
  * The agent: takes connections from the host, starts the pod once, reports what happens, ends the pod. Whatever goes wrong ends
  * in a message to the host and the machine switched off, never in silence.
  */
-import { NR_uname, SIGHUP, SIGKILL, SIGTERM } from '../runtime/abi.gen.ts';
+import { NR_uname, SIGHUP, SIGKILL, SIGPIPE, SIGTERM } from '../runtime/abi.gen.ts';
 import { kill, pause } from '../runtime/linux/process.ts';
+import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
 import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
@@ -55,6 +56,7 @@ export class Agent {
   run(): void {
     runLoop((error) => this.#fatal(error));
     try {
+      blockSignals([SIGPIPE]); // a peer that is gone is seen when writing to it
       this.#machine.prepareTransport();
       this.#machine.transport.listen((kind, fd) => (kind === 'control' ? this.#openControl(fd) : this.#exchange.accept(fd)));
       this.#machine.transport.announce();

@@ -3,8 +3,8 @@
  * between clone3 and execve. The app's main process, its event handlers and `enter` all pass through here.
  */
 import {
-  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
-  NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, RLIMIT_NOFILE,
+  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_seccomp,
+  NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS,
   SECCOMP_SET_MODE_FILTER, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
@@ -49,13 +49,10 @@ export interface ConfinementStep {
 
 /** systemd.exec(5), "Process Exit Codes". */
 const EXIT = {
-  chdir: 200, exec: 203, limits: 205, oomAdjust: 206, signalMask: 207, streams: 208, group: 216, user: 217, capabilities: 218, cgroup: 219, session: 220,
+  chdir: 200, exec: 203, oomAdjust: 206, signalMask: 207, streams: 208, group: 216, user: 217, capabilities: 218, cgroup: 219, session: 220,
   namespace: 226, noNewPrivileges: 227, seccomp: 228,
 } as const;
 
-/** As systemd's defaults: programs that use select() see a limit they can live with, others may raise it. */
-const OPEN_FILES_SOFT = 1024n;
-const OPEN_FILES_HARD = 524288n;
 /** Capabilities beyond CAP_LAST_CAP are those of a kernel newer than our headers. */
 const CAPABILITY_COUNT_MAX = 64;
 
@@ -81,7 +78,6 @@ export function confine(confinement: Confinement, program: Program): Confinement
   // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
   list.add('streams', 'close descriptors', [NR_close_range, 3, 0xffffffff, 0]);
   list.add('chdir', `working directory "${program.workingDirectory}"`, [NR_chdir, program.workingDirectory]);
-  list.add('limits', 'limits', [NR_prlimit64, 0, RLIMIT_NOFILE, new BigUint64Array([OPEN_FILES_SOFT, OPEN_FILES_HARD]), null]);
   addBoundingSet(list, confinement.capabilities);
   addIdentity(list, confinement);
   if (confinement.noNewPrivileges) list.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);

@@ -124,9 +124,14 @@ function patchFiles(): string[] {
   return readdirSync(folder).filter((name) => name.endsWith('.patch')).sort().map((name) => join(folder, name));
 }
 
+/** What the kernel is made from, without the words around it: a better comment is no reason to build again. */
 function recipeDigest(): string {
-  return sha256Hex(...[fragmentFile(), ...patchFiles()].map((file) => readFileSync(file)));
+  const options = optionLines(readFileSync(fragmentFile(), 'utf8'));
+  const patches = patchFiles().map((file) => readFileSync(file, 'utf8')).map((text) => text.slice(text.indexOf('\n--- ')));
+  return sha256Hex(options.sort().join('\n'), ...patches);
 }
+
+const optionLines = (fragment: string): string[] => fragment.split('\n').filter((line) => /^(# )?CONFIG_/.test(line));
 
 async function findSources(): Promise<{ sourceVersion: string }> {
   const installed = existsSync(INSTALLED_SOURCE) ? await installedVersion(SOURCE_PACKAGE) : undefined;
@@ -158,7 +163,7 @@ async function unpackSources(version: string, directory: string): Promise<void> 
 /** Kconfig drops what it cannot have without a word; a kernel that lacks a hardening option must not be built unnoticed. */
 function checkConfig(config: string): void {
   const lines = new Set(config.split('\n'));
-  const wanted = readFileSync(fragmentFile(), 'utf8').split('\n').filter((line) => /^(# )?CONFIG_/.test(line));
+  const wanted = optionLines(readFileSync(fragmentFile(), 'utf8'));
   const refused = wanted.filter((line) => {
     const off = /^# (CONFIG_\w+) is not set$/.exec(line)?.[1];
     return off === undefined ? !lines.has(line) : config.includes(`\n${off}=`);

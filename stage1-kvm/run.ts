@@ -233,8 +233,9 @@ class Supervisor {
     if (code !== 0) this.#exitCode ??= code;
   }
 
+  /** @param code what the app's status file says; the pod's own status is that of an error of stage1, the app never ran */
   #onFailed(app: string | undefined, code: number): void {
-    this.#exitCode ??= code;
+    this.#exitCode ??= STAGE1_FAILURE;
     for (const [process, name] of this.#running) {
       if (name === app) this.#onExit(process, code);
     }

@@ -1,12 +1,12 @@
 /** What a user can get wrong: each ends with exit status 254 and one clear message, and leaves nothing behind. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { busyboxImage } from './helpers/busybox.ts';
 import { aciManifest, compress, makeAci, makeOciLayout } from './helpers/make-image.ts';
-import { makeHost, processesMentioning } from './helpers/rkt.ts';
-import type { Host, RunOptions } from './helpers/rkt.ts';
+import { makeHost, PROGRAM, processesMentioning } from './helpers/rkt.ts';
+import type { Host } from './helpers/rkt.ts';
 import { END_OF_ARCHIVE, concat, paxData, tar, tarMember } from './helpers/tar-writer.ts';
 import type { TarMember } from './helpers/tar-writer.ts';
 
@@ -16,7 +16,6 @@ const image = await busyboxImage();
 interface BadInput {
   args: (host: Host) => string[];
   says: RegExp;
-  run?: RunOptions;
   /** The pod was started before the mistake could be seen; it stays as an exited pod until gc. */
   bootsPod?: boolean;
 }
@@ -55,7 +54,8 @@ const CASES: Record<string, BadInput> = {
   },
   'a layer with a wrong digest': {
     args: (host) => {
-      const layout = makeOciLayout(join(host.workDir, 'bad.oci'));
+      // An image of its own: one the store knows by its configuration needs no layer.
+      const layout = makeOciLayout(join(host.workDir, 'bad.oci'), { env: ['LAYER=bad'] });
       corruptBlob(layout, isGzip);
       return [layout];
     },
@@ -102,17 +102,11 @@ const CASES: Record<string, BadInput> = {
   },
   '10 000 nested directories': {
     args: (host) => [aciWith(host, [{ path: 'x', data: 'x', pax: [['path', `rootfs/${'d/'.repeat(10_000)}`]] }])],
-    says: /deep|depth|long|nested|limit/i,
+    says: /exceeds/,
   },
   'an unsupported architecture': {
     args: (host) => [makeOciLayout(join(host.workDir, 'arm.oci'), { architecture: 'arm64' })],
     says: /arm64|aarch64/,
-  },
-  'QEMU is not installed': {
-    args: () => [image, '--exec', '/bin/true'],
-    says: /qemu-system-x86/,
-    run: { env: { PATH: '/nonexistent' } },
-    bootsPod: true,
   },
   'a shell script is no image': {
     args: (host) => {
@@ -122,13 +116,13 @@ const CASES: Record<string, BadInput> = {
     },
     says: /script\.aci/,
   },
-  'a zip bomb of zeros behind the end of the archive is not followed': {
+  'a manifest that is cut off': {
     args: (host) => {
-      const path = join(host.workDir, 'noapp.aci');
-      writeFileSync(path, compress(concat(tar([{ path: 'manifest', data: '{' }])), 'gzip'));
+      const path = join(host.workDir, 'cut.aci');
+      writeFileSync(path, compress(tar([{ path: 'manifest', data: '{"acKind": "ImageMan' }, { path: 'rootfs/', flag: '5' }]), 'gzip'));
       return [path];
     },
-    says: /manifest/,
+    says: /cut\.aci.*manifest/,
   },
 };
 
@@ -141,7 +135,7 @@ for (const [name, badInput] of Object.entries(CASES)) {
     const prepared = await host.rkt(['prepare', '--quiet', image, '--exec', '/bin/true']);
     t.equal(prepared.status, 0, prepared.stderr);
     const before = host.listing();
-    const result = await host.rkt(['run', '--net=none', ...args], badInput.run ?? {});
+    const result = await host.rkt(['run', '--net=none', ...args]);
     t.equal(result.status, 254, result.stderr);
     t.match(result.stderr, badInput.says);
     t.match(result.stderr, /^(run|stage1|stage0|image|fetch): /m);
@@ -155,6 +149,18 @@ for (const [name, badInput] of Object.entries(CASES)) {
     t.strictSame(processesMentioning(host.dataDir), []);
   });
 }
+
+t.test('QEMU is not installed', { skip: process.getuid?.() !== 0 && 'hiding QEMU needs a mount namespace and root' }, async (t) => {
+  const host = makeHost('noqemu');
+  t.teardown(host.close);
+  // A directory of programs without QEMU, seen by this one command only.
+  const hide = ['cd "$1"', 'mkdir upper work', 'mknod upper/qemu-system-x86_64 c 0 0', 'mount -t overlay -o lowerdir=/usr/bin,upperdir=upper,workdir=work overlay /usr/bin', 'shift', 'exec "$@"'].join(' && ');
+  const result = spawnSync('unshare', ['--mount', 'sh', '-c', hide, 'sh', host.workDir, PROGRAM, `--dir=${host.dataDir}`, 'run', '--net=none', image, '--exec', '/bin/true'], { encoding: 'utf8' });
+  t.equal(result.status, 254, result.stderr);
+  t.match(result.stderr, /^stage1: .*qemu-system-x86/m);
+  t.equal((await host.rkt(['gc', '--grace-period=0s'])).status, 0);
+  t.strictSame(host.listing().filter((path) => /^pods\/[^/]+\/./.test(path)), []);
+});
 
 t.test('no space for the image', { skip: process.getuid?.() !== 0 && 'mounting a small file system needs root' }, async (t) => {
   const mountPoint = join('/tmp', `rkt-test-nospace-${process.pid}`);

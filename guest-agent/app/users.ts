@@ -39,10 +39,11 @@ export interface UserSpec {
   supplementaryGids: number[];
 }
 
-/** Numeric, or an absolute path whose owner is meant, or a name. A group that is not known, or not given, is the user's own. */
+/** Numeric, or an absolute path whose owner is meant, or a name. */
 export function resolveIdentity(spec: UserSpec): Identity {
   const { uid, account } = resolveUser(spec.user);
-  const gid = resolveGroup(spec.group, account?.gid);
+  // A Docker image names only a user; its conversion repeats that name as the group.
+  const gid = resolveGroup(spec.group, spec.group === '' || spec.group === spec.user ? account?.gid : undefined);
   return { uid, gid, supplementaryGids: spec.supplementaryGids, account };
 }
 

@@ -1,13 +1,13 @@
 /** The virtual machine, seen from its first process. */
 import {
-  CLOCK_REALTIME, EBUSY, EEXIST, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, MS_NOATIME, MS_NODEV, MS_NOEXEC,
-  MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR_finit_module, NR_mount, NR_reboot, NR_sethostname, NR_sync, O_PATH, O_RDONLY, O_WRONLY,
+  EBUSY, EEXIST, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, MS_NOATIME, MS_NODEV, MS_NOEXEC,
+  MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR_finit_module, NR_mount, NR_reboot, NR_sethostname, NR_sync, O_PATH, O_RDONLY, O_WRONLY, RLIMIT_NOFILE,
 } from '../../runtime/abi.gen.ts';
 import { check, isErrno, SysError } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { makeDirectories, makeDirectory, open, readText, statIfAny, writeFile } from '../../runtime/linux/files.ts';
 import { mount, unmount } from '../../runtime/linux/mount.ts';
-import { pause } from '../../runtime/linux/process.ts';
+import { pause, setLimit } from '../../runtime/linux/process.ts';
 import { addEntropy } from '../../runtime/linux/random.ts';
 import { setWallClock } from '../../runtime/linux/time.ts';
 import { parseHex } from '../checked.ts';
@@ -24,6 +24,10 @@ import { openVerity } from './verity.ts';
 import { planVolumes } from './volumes.ts';
 
 const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+/** As systemd's defaults: programs that use select() see a limit they can live with, others may raise it. */
+const OPEN_FILES_SOFT = 1024n;
+const OPEN_FILES_HARD = 524288n;
 
 interface State {
   namespaceFd: number;
@@ -44,6 +48,8 @@ export const guest: Machine = {
   },
 
   boot(warn) {
+    // Inherited by every app.
+    setLimit(RLIMIT_NOFILE, OPEN_FILES_SOFT, OPEN_FILES_HARD);
     mountSystem(warn);
     state.namespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
     guest.i386 = statIfAny('/proc/sys/abi/vsyscall32') !== undefined;
@@ -169,7 +175,7 @@ async function mountScratch({ scratch }: StartMessage): Promise<void> {
     mount(SCRATCH, { type: 'tmpfs', source: 'scratch', flags: MS_NODEV, data: `mode=755,size=${scratch.sizeBytes}` });
     return;
   }
-  mount(SCRATCH, { type: 'ext4', source: await findBlockDevice(scratch.serial), flags: MS_NODEV | MS_NOATIME });
+  mount(SCRATCH, { type: 'ext4', source: await findBlockDevice(scratch.serial), flags: MS_NODEV | MS_NOATIME, data: 'noinit_itable' });
 }
 
 async function mountDisk({ index, start }: AppRequest): Promise<string> {

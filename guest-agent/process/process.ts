@@ -9,8 +9,8 @@ import { confine, executableCandidates, type Confinement, type Program } from '.
 const running = new Map<number, (end: ProcessEnd) => void>();
 
 /** Starts to collect every child that ends, orphans of others included. */
-export function startReaping(extraSignals: readonly number[] = []): void {
-  const fd = openSignals([SIGCHLD, ...extraSignals]);
+export function startReaping(): void {
+  const fd = openSignals([SIGCHLD]);
   watch(fd, EPOLLIN, () => {
     takeSignals(fd);
     reapAll();

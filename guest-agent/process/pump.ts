@@ -73,7 +73,7 @@ export class Pump {
     for (let chunk = 0; chunk < CHUNKS_PER_TURN && !this.#ended; chunk++) {
       if (!this.#writePending() || !this.#read()) return;
     }
-    if (!this.#ended && this.#pending.length === 0) this.#awaitSource();
+    if (!this.#ended) this.#awaitSink();
   }
 
   /** False when the sink takes no more for now, or never again. */
@@ -82,8 +82,7 @@ export class Pump {
       const count = writeRaw(this.#sink, this.#pending);
       if (count === -EINTR) continue;
       if (count === -EAGAIN) {
-        unwatch(this.#source);
-        watch(this.#sink, EPOLLOUT, () => this.#turn());
+        this.#awaitSink();
         return false;
       }
       if (count < 0) {
@@ -117,6 +116,12 @@ export class Pump {
 
   #awaitSource(): void {
     watch(this.#source, EPOLLIN, () => this.#turn());
+  }
+
+  /** With something pending: the source is not looked at before it is gone. */
+  #awaitSink(): void {
+    unwatch(this.#source);
+    watch(this.#sink, EPOLLOUT, () => this.#turn());
   }
 
   #release(): void {

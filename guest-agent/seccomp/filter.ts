@@ -17,6 +17,8 @@ import { ALL, ALWAYS_RETAINED, EMPTY, expandSet, RKT_DEFAULT } from './sets.ts';
 /** x32 calls have this bit set; they are judged by the same numbers as x86-64, plus a few of their own from 512 on. */
 const X32_BIT = 0x40000000;
 const X32_OWN_FROM = 512;
+/** Numbers that later kernels will use. */
+const UNASSIGNED = '+';
 
 export interface Instruction {
   code: number;
@@ -82,7 +84,8 @@ function rangesOf(table: readonly string[], policy: FilterPolicy): Range[] {
   };
   table.forEach((name, number) => {
     // A hole in the table takes the action of its neighbour: the kernel answers ENOSYS anyway, and fewer ranges are a smaller tree.
-    if (name !== '-') append(number, policy.names.has(name) ? policy.named : policy.others);
+    if (name === UNASSIGNED) append(number, policy.unknown);
+    else if (name !== '-') append(number, policy.names.has(name) ? policy.named : policy.others);
   });
   append(table.length, policy.unknown);
   const first = ranges[0];
@@ -93,7 +96,7 @@ function rangesOf(table: readonly string[], policy: FilterPolicy): Range[] {
 function x86Table(): string[] {
   const table = SYSCALLS_X86_64.split(' ');
   SYSCALLS_X32_FROM_512.split(' ').forEach((name, index) => {
-    for (let number = table.length; number < X32_OWN_FROM; number++) table.push('-');
+    while (table.length < X32_OWN_FROM) table.push(UNASSIGNED);
     table[X32_OWN_FROM + index] = name;
   });
   return table;

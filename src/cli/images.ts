@@ -1,6 +1,6 @@
 /** From image arguments to images in the store. */
 import { fetchImage, parseImageString } from '../image/index.ts';
-import type { FetchedImage } from '../image/index.ts';
+import type { FetchedImage, FetchOptions } from '../image/index.ts';
 import type { Store } from '../store/index.ts';
 import type { CommandContext } from './context.ts';
 import { usage } from './flags/flag.ts';
@@ -8,15 +8,22 @@ import type { FlagValues } from './flags/flag.ts';
 import * as flags from './flags/table.ts';
 import { createProgressLine } from './progress.ts';
 
+export interface WantedImage {
+  /** As the user wrote it. */
+  text: string;
+  accept?: FetchOptions['accept'];
+}
+
 /** One after the other, in the order given: they would only compete for the same disk. */
-export async function fetchImages(texts: readonly string[], options: { store: Store; context: CommandContext }): Promise<FetchedImage[]> {
+export async function fetchImages(wanted: readonly WantedImage[], options: { store: Store; context: CommandContext }): Promise<FetchedImage[]> {
   const { store, context } = options;
   const progress = createProgressLine(context.reporter);
   const images: FetchedImage[] = [];
   try {
-    for (const text of texts) {
+    for (const { text, accept } of wanted) {
       const image = await fetchImage(parseImageString(text, context.cwd), {
         store,
+        ...(accept === undefined ? {} : { accept }),
         insecure: { image: context.insecure.image },
         onProgress: ({ doneBytes, totalBytes }) => progress.update(text, { doneBytes, totalBytes }),
         onWarning: (message) => context.reporter.note(message),

@@ -5,7 +5,7 @@ import { RktError } from '../error.ts';
 import type { PodHandle } from '../pod/index.ts';
 import { parsePodManifest } from '../schema/index.ts';
 import type { PodManifest } from '../schema/index.ts';
-import { buildPodManifest, finishPodManifest } from '../stage0/pod-manifest.ts';
+import { buildPodManifest, finishPodManifest, requireAppSection } from '../stage0/pod-manifest.ts';
 import { preparePod } from '../stage0/prepare.ts';
 import { findStage1 } from '../stage0/stage1-image.ts';
 import { openStore } from '../store/index.ts';
@@ -47,7 +47,8 @@ async function podManifestOf(commandLine: ImageCommandLine, options: { store: St
   const { context } = options;
   const file = commandLine.pod.last(flags.podManifest);
   if (file !== undefined) return { manifest: await readPodManifestFile(resolve(context.cwd, file), options), warnings: [] };
-  const fetched = await fetchImages(commandLine.images.map(({ image }) => image), options);
+  const wanted = commandLine.images.map(({ image, flags: given }) => ({ text: image, ...(given.has(flags.exec) ? {} : { accept: requireAppSection }) }));
+  const fetched = await fetchImages(wanted, options);
   return buildPodManifest(podRequest(commandLine, fetched, context));
 }
 
@@ -60,7 +61,7 @@ async function readPodManifestFile(path: string, options: { store: Store; contex
     throw new RktError('IO', `cannot read the pod manifest ${path}`, { cause });
   }
   const manifest = parsePodManifest(text, path);
-  const images = await fetchImages(manifest.apps.map(({ image }) => image.id), options);
+  const images = await fetchImages(manifest.apps.map(({ image }) => ({ text: image.id })), options);
   for (const [index, app] of manifest.apps.entries()) {
     const image = images[index];
     if (image === undefined) continue;

@@ -40,6 +40,8 @@ export interface FetchOptions {
   platform?: Platform;
   /** Protections that are off. None of the transports here has signatures, so nothing is looked at yet. */
   insecure?: { image: boolean };
+  /** Called before an image enters the store; a throw keeps it out. */
+  accept?: (id: string, manifest: ImageManifest) => void;
   /** Called often while an image is read; not at all when it is in the store already. */
   onProgress?: (progress: FetchProgress) => void;
   /** One line about something in the image that is left out. */
@@ -188,6 +190,7 @@ async function importAci(file: OpenedFile, reference: FileReference, options: Fe
       platform: platformOf(options),
       ...callbacks(reference, options),
     });
+    options.accept?.(id, manifest);
     return await store.withImageLock(id, async () => ({ image: store.commitImage({ id, manifest, source: 'aci' }, disk), manifest }));
   } finally {
     workspace.remove();
@@ -203,6 +206,7 @@ async function importLayered(image: LayeredImage, reference: FileReference, opti
   };
   const known = unchanged();
   if (known !== undefined) return known;
+  options.accept?.(image.id, manifest);
   return await store.withImageLock(image.id, async () => {
     const newImage = { id: image.id, manifest, source: image.source };
     if (store.hasTree(treeStoreIdOf([image.id]))) return unchanged() ?? { image: store.commitImage(newImage, undefined), manifest };

@@ -55,6 +55,19 @@ function call(functionName: string, type: 'I32' | 'I64', args: readonly number[]
   return { value: result.value, errno: result.value === -1 ? result.errnoCode : 0 };
 }
 
+/** Address of a buffer's memory. Valid while the buffer is alive: the memory behind a Buffer does not move. */
+export function addressOf(buffer: Buffer): number {
+  const { load, DataType } = ffi();
+  // memcpy of nothing gives back its first argument.
+  return load({
+    library: LIBRARY,
+    funcName: 'memcpy',
+    retType: DataType.U64,
+    paramsType: [DataType.U8Array, DataType.U8Array, DataType.U64],
+    paramsValue: [buffer, buffer, 0],
+  }) as unknown as number;
+}
+
 const CODES: Readonly<Record<string, ErrorCode>> = {
   EACCES: 'PERMISSION',
   EPERM: 'PERMISSION',

@@ -2,12 +2,12 @@ import { RktError, type ErrorCode } from '../error.ts';
 import { quoteName } from './bytes.ts';
 import type { BlockWriter } from './block-writer.ts';
 import { storeContent } from './content.ts';
+import { roomBehindInode } from './erofs-inode.ts';
 import type { Attributes, Inode } from './inode.ts';
 import type { TarLimits } from './limits.ts';
 import { splitPath } from './path.ts';
 import type { TarEntry } from './tar-entry.ts';
 import { TreeError, type Tree } from './tree.ts';
-import { roomBehindInode } from './erofs-inode.ts';
 import { encodeXattrs, reasonToDropXattr } from './xattr.ts';
 
 /** What layers are merged into. */

@@ -22,7 +22,7 @@ export interface ReadTarOptions {
  * - A size in the header of a link, device, FIFO or directory is ignored: no content follows.
  * - The archive ends with two zero blocks, or without them at the end of the stream between two entries; a single zero
  *   block, or an end anywhere else, is an error. What follows the two zero blocks is read and ignored.
- * - A global header that sets a path, a size or a sparse map, an unknown type flag, and names with something behind a NUL are errors.
+ * - A global header that sets a path, a size, an xattr or a sparse map, an unknown type flag, and names with something behind a NUL are errors.
  *
  * The stream is read to its end. Throws RktError BAD_IMAGE, UNSUPPORTED or LIMIT naming the entry; what the source throws passes unchanged.
  */
@@ -80,7 +80,8 @@ class TarArchive {
   readonly #reader: ByteReader;
   readonly #name: string;
   readonly #limits: TarLimits;
-  readonly #globalRecords: PaxRecord[] = [];
+  /** What global headers say: the last value of each of GLOBAL_KEYS. */
+  readonly #globals = new Map<string, PaxRecord>();
   #globalBytes = 0;
   #headers = 0;
   #stored: Stored = { dataLeftBytes: 0, paddingBytes: 0 };
@@ -177,10 +178,8 @@ class TarArchive {
     this.#globalBytes += bytes.length;
     if (this.#globalBytes > this.#limits.headerBytes) throw this.#error('LIMIT', `global headers exceed ${this.#limits.headerBytes} bytes`);
     for (const record of this.#parseRecords(bytes)) {
-      if (record.key === 'path' || record.key === 'linkpath' || record.key === 'size' || record.key.startsWith('GNU.sparse.')) {
-        throw this.#error('BAD_IMAGE', `global header sets ${quoteName(record.key)}`);
-      }
-      this.#globalRecords.push(record);
+      if (GLOBAL_KEYS.includes(record.key)) this.#globals.set(record.key, record);
+      else if (isRefusedInGlobal(record.key)) throw this.#error('BAD_IMAGE', `global header sets ${quoteName(record.key)}`);
     }
   }
 
@@ -199,7 +198,7 @@ class TarArchive {
 
   /** The value of a PAX key: an empty one means there is none (POSIX). */
   #value(records: readonly PaxRecord[], key: string): string | undefined {
-    const record = findLast(records, key) ?? findLast(this.#globalRecords, key);
+    const record = findLast(records, key) ?? this.#globals.get(key);
     return record === undefined || record.value.length === 0 ? undefined : byteStringFrom(record.value);
   }
 
@@ -292,10 +291,10 @@ class TarArchive {
   }
 
   #xattrs(records: readonly PaxRecord[]): ReadonlyMap<string, Uint8Array> {
-    if (records.length === 0 && this.#globalRecords.length === 0) return NO_XATTRS;
+    if (records.length === 0) return NO_XATTRS;
     const primary = new Map<string, Uint8Array>();
     const secondary = new Map<string, Uint8Array>();
-    for (const record of [...this.#globalRecords, ...records]) {
+    for (const record of records) {
       const xattr = xattrOfRecord(record);
       if (xattr === undefined) continue;
       if (xattr.value === undefined) throw this.#error('BAD_IMAGE', `xattr ${quoteName(xattr.name)} is not base64`);
@@ -383,6 +382,14 @@ class TarArchive {
     if (dataLeftBytes + paddingBytes === 0) return;
     if ((await this.#reader.skip(dataLeftBytes + paddingBytes)) > 0) throw this.#truncated();
   }
+}
+
+/** The keys that a global header can sensibly set for all that follows. */
+const GLOBAL_KEYS: readonly string[] = ['uid', 'gid', 'mtime'];
+
+/** What would give all files the same name or content, or cost time for each of them; tools differ in what they make of it. */
+function isRefusedInGlobal(key: string): boolean {
+  return key === 'path' || key === 'linkpath' || key === 'size' || key.startsWith('GNU.sparse.') || xattrOfRecord({ key, value: new Uint8Array(0) }) !== undefined;
 }
 
 const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map();

@@ -95,11 +95,14 @@ function runtimeApp(request: AppRequest, pod: PodRequest): RuntimeApp {
   return app;
 }
 
+/** An image that does not say what to run is of use only where the command line does. */
+export function requireAppSection(imageID: string, manifest: ImageManifest): void {
+  if (manifest.app === undefined) throw new RktError('BAD_IMAGE', `image ${imageID} has no app section and --exec argument is not provided`);
+}
+
 function appSection(request: AppRequest, pod: PodRequest): App {
+  if (request.exec === undefined) requireAppSection(request.imageID, request.imageManifest);
   const image = request.imageManifest.app;
-  if (image === undefined && request.exec === undefined) {
-    throw new RktError('BAD_IMAGE', `image ${request.imageID} has no app section and --exec argument is not provided`);
-  }
   // Without a section nobody has said who runs it: root, as the process that asks is.
   const base: App = image ?? { exec: [], user: '0', group: '0' };
   const app: App = {

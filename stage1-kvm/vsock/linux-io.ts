@@ -1,5 +1,5 @@
 /** HostIo by system calls, and the parts of the vhost-user host that need them. */
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, F_GET_SEALS, F_SEAL_SHRINK, MAP_NORESERVE, MAP_SHARED, NR_fcntl, NR_mmap, NR_munmap, NR_readv, NR_write, NR_writev, PROT_READ, PROT_WRITE, SEEK_END, SHUT_RD, SHUT_WR } from '../../runtime/abi.gen.ts';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, F_GET_SEALS, F_SEAL_SHRINK, MADV_DONTNEED, MAP_NORESERVE, MAP_SHARED, NR_fcntl, NR_madvise, NR_mmap, NR_munmap, NR_readv, NR_write, NR_writev, PROT_READ, PROT_WRITE, SEEK_END, SHUT_RD, SHUT_WR } from '../../runtime/abi.gen.ts';
 import { check } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { seek } from '../../runtime/linux/files.ts';
@@ -23,16 +23,39 @@ function fillVector(addresses: readonly number[], lengths: readonly number[], co
   }
 }
 
+/** Address and size of guest memory as it is mapped here. */
+const mappedRegions = new Map<number, number>();
+/** So much traffic may leave its pages mapped before they are let go. */
+const TRIM_AFTER_BYTES = 2 << 20;
+const TRIM_DELAY_MS = 500;
+let movedBytes = 0;
+let isTrimming = false;
+
+/** Every page of guest memory that is read or written would otherwise count as this process's own from then on. */
+function moved(result: number): number {
+  if (result > 0) movedBytes += result;
+  if (movedBytes > TRIM_AFTER_BYTES && !isTrimming) {
+    isTrimming = true;
+    after(TRIM_DELAY_MS, () => {
+      isTrimming = false;
+      movedBytes = 0;
+      // The memory is QEMU's and stays: only this process's page table entries go.
+      for (const [address, sizeBytes] of mappedRegions) sys.call(NR_madvise, address, sizeBytes, MADV_DONTNEED);
+    });
+  }
+  return result;
+}
+
 const EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 
 export const linuxIo: HostIo = {
   readv(fd, addresses, lengths, count) {
     fillVector(addresses, lengths, count);
-    return sys.call(NR_readv, fd, vector, count);
+    return moved(sys.call(NR_readv, fd, vector, count));
   },
   writev(fd, addresses, lengths, count) {
     fillVector(addresses, lengths, count);
-    return sys.call(NR_writev, fd, vector, count);
+    return moved(sys.call(NR_writev, fd, vector, count));
   },
   write: (fd, bytes) => sys.call(NR_write, fd, bytes, bytes.length),
   shutdownWrite: (fd) => shutdown(fd, SHUT_WR),
@@ -60,9 +83,12 @@ export function mapRegion(fd: number, region: SharedRegion): number {
   const seals = sys.call(NR_fcntl, fd, F_GET_SEALS, 0);
   if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) throw new GuestFault('guest memory is not sealed against shrinking');
   if (seek(fd, 0, SEEK_END) < lengthBytes) throw new GuestFault('guest memory is smaller than said');
-  return check(sys.call(NR_mmap, 0, lengthBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0), 'mmap') + region.fileOffset;
+  const hostAddress = check(sys.call(NR_mmap, 0, lengthBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0), 'mmap') + region.fileOffset;
+  mappedRegions.set(hostAddress, region.sizeBytes);
+  return hostAddress;
 }
 
 export function unmapRegion(hostAddress: number, region: SharedRegion): void {
+  mappedRegions.delete(hostAddress);
   check(sys.call(NR_munmap, hostAddress - region.fileOffset, region.fileOffset + region.sizeBytes), 'munmap');
 }

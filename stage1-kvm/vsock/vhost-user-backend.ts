@@ -187,16 +187,25 @@ export class VhostUserBackend {
     }
     this.#mapped = mapped;
     this.#memory = new GuestMemory(mapped.map(({ address, region }): MemoryRegion => ({ ...region, hostAddress: address })), this.#host.mapBytes);
-    // Running queues go on in the new mapping, from where they are.
+    try {
+      this.#moveQueues();
+    } catch (error) {
+      this.#stopDevice();
+      throw error;
+    } finally {
+      for (const { address, region } of old) this.#host.unmapRegion(address, region);
+    }
+  }
+
+  /** Running queues go on in the new mapping, from where they are. */
+  #moveQueues(): void {
     const wasRunning = this.#isRunning;
     for (const vring of this.#vrings) {
       if (vring.queue === null) continue;
-      vring.base = vring.queue.availableBase;
-      vring.queue = null;
+      this.#stopQueue(vring);
       this.#startQueue(vring);
     }
     if (wasRunning) this.#replaceQueues();
-    for (const { address, region } of old) this.#host.unmapRegion(address, region);
   }
 
   #startQueue(vring: Vring): void {

@@ -6,6 +6,7 @@ import t from 'tap';
 import { buildInitramfs } from '../../initramfs/build.ts';
 import { writeCpio } from '../../initramfs/cpio.ts';
 import type { CpioEntry } from '../../initramfs/cpio.ts';
+import { readCpioFile } from '../../initramfs/cpio-read.ts';
 
 const hasCpio = spawnSync('cpio', ['--version']).status === 0;
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -73,6 +74,18 @@ t.test('an initramfs holds the agent, its mount points, a console and the module
     t.equal(listing[7]?.[0], '-rwxr-xr-x', '/init');
     t.equal(cpio(['-i', '--quiet', '--to-stdout', 'modules/order'], archive), '000-b_first.ko\n001-a_second.ko\n');
     t.notOk(cpio(['-t', '--quiet'], plain).includes('modules'), 'no modules, no directory');
+  }
+  t.end();
+});
+
+t.test('a file can be taken out of an initramfs again', (t) => {
+  const agent = pattern(5001);
+  const archive = buildInitramfs({ agent, modules: [{ name: 'x', bytes: bytes('module') }] });
+  t.ok(Buffer.from(agent).equals(readCpioFile(archive, 'init') ?? bytes('missing')));
+  t.same(readCpioFile(archive, 'modules/order'), bytes('000-x.ko\n'));
+  t.equal(readCpioFile(archive, 'nothing'), undefined);
+  for (const bad of [bytes('x'.repeat(200)), archive.subarray(0, 2000), Buffer.concat([archive.subarray(0, 54), bytes('zzzzzzzz'), archive.subarray(62)])]) {
+    t.throws(() => readCpioFile(bad, 'nothing'), { code: 'BAD_INPUT' });
   }
   t.end();
 });

@@ -48,6 +48,15 @@ function makeBackend() {
   return { memory, programs, device, backend, send, open, kicks, replies, mappedRegions: () => mapped, interrupts: () => interrupts };
 }
 
+function isRefused(act: () => void): boolean {
+  try {
+    act();
+    return false;
+  } catch (error) {
+    return error instanceof GuestFault;
+  }
+}
+
 const u32s = (...values: number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer);
 const u64s = (...values: (number | bigint)[]): Uint8Array => new Uint8Array(BigUint64Array.from(values.map(BigInt)).buffer);
 const join = (...parts: Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));
@@ -99,13 +108,13 @@ t.test('memory may change while queues run', async (t) => {
   receive!.offer([{ address: 0x90000, length: 4096, writable: true }]);
   target.device.connect(target.programs.add().fd, 1).catch(() => undefined);
   t.equal(receive!.collect().length, 1);
-  t.throws(() => target.send(SET_MEM_TABLE, table([0, 0x1000, USER_BASE, 0]), { fds: 1 }), GuestFault, 'not to where the rings are not');
+  t.ok(isRefused(() => target.send(SET_MEM_TABLE, table([0, 0x1000, USER_BASE, 0]), { fds: 1 })), 'not to where the rings are not');
 });
 
 t.test('refused', async (t) => {
   const refuses = (name: string, act: (target: ReturnType<typeof makeBackend>) => void): void => {
     const target = makeBackend();
-    t.throws(() => act(target), GuestFault, name);
+    t.ok(isRefused(() => act(target)), name);
     target.backend.close();
     t.same([...target.open], [], `${name}: nothing leaks`);
     t.equal(target.mappedRegions(), 0);
@@ -139,7 +148,7 @@ t.test('refused', async (t) => {
   refuses('too many regions', (target) => target.send(SET_MEM_TABLE, u32s(9, 0), { fds: 8 }));
   refuses('another version', (target) => target.send(1, new Uint8Array(0), { flags: 2 }));
   refuses('a message cut short', (target) => target.send(SET_VRING_ADDR, u32s(0, 0)));
-  t.throws(() => payloadBytes(join(u32s(1, 1, 513))), GuestFault, 'a message too long to be one');
+  t.ok(isRefused(() => payloadBytes(join(u32s(1, 1, 513)))), 'a message too long to be one');
 });
 
 function startQueuesWith(target: ReturnType<typeof makeBackend>, change: { size?: number; base?: number }): void {

@@ -217,6 +217,7 @@ t.test('hostile archives are refused with a message that names the entry', async
     ['record without key', extended('6 =ab\n'), 'BAD_IMAGE', /not a list of/],
     ['rest behind the records', extended('10 path=x\n\0\0'), 'BAD_IMAGE', /not a list of/],
     ['global path', tar([{ path: 'evil', flag: 'g', data: paxData([['path', 'x']]) }, { path: 'y' }]), 'BAD_IMAGE', /global header sets "path"/],
+    ['global xattr', tar([{ path: 'evil', flag: 'g', data: paxData([['SCHILY.xattr.user.x', 'y']]) }, { path: 'y' }]), 'BAD_IMAGE', /global header sets "SCHILY\.xattr\.user\.x"/],
     ['unknown type', tar([{ path: 'evil', flag: '8' }]), 'UNSUPPORTED', /"evil".*type flag "8"/],
     ['second volume', tar([{ path: 'evil', flag: 'M' }]), 'UNSUPPORTED', /multi-volume/],
     ['xattrs too large', pax(...Array.from({ length: 20 }, (_, i): [string, string] => [`SCHILY.xattr.user.${i}`, 'v'.repeat(4000)])), 'LIMIT', /xattrs of/],

@@ -13,7 +13,7 @@ const SHORT_ID_LENGTH = 39;
 export async function run({ pod, images }: ImageCommandLine, context: CommandContext): Promise<Outcome> {
   if (images.length === 0) throw usage('must provide at least one image');
   pullPolicyOf(pod, 'update');
-  const fetched = await fetchImages(images.map(({ image }) => image), { store: openStore(context.dataDir()), context });
+  const fetched = await fetchImages(images.map(({ image }) => ({ text: image })), { store: openStore(context.dataDir()), context });
   const full = pod.last(flags.full) ?? false;
   return success({ kind: 'lines', lines: fetched.map(({ id }) => (full ? id : id.slice(0, SHORT_ID_LENGTH))) });
 }

@@ -1,4 +1,6 @@
 import { collectGarbage } from '../../pod/index.ts';
+import { removeUnusedTrees } from '../../stage0/trees.ts';
+import { openStore } from '../../store/index.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import * as flags from '../flags/table.ts';
@@ -17,5 +19,7 @@ export async function run({ values }: ArgumentInput, context: CommandContext): P
     markOnly: values.last(flags.markOnly) ?? false,
   };
   await collectGarbage(context.dataDir(), options, gcHost(context));
+  if (options.markOnly) return success(NOTHING);
+  removeUnusedTrees(openStore(context.dataDir()));
   return success(NOTHING);
 }

@@ -63,7 +63,9 @@ interface Reading {
 }
 
 /** Thrown when `--help` is met: not an error, the command prints its help. */
-export class HelpRequested extends Error {}
+export class HelpRequested extends Error {
+  override readonly name = 'HelpRequested';
+}
 
 /**
  * Reads flags from `argv[start]` on, up to the first argument that is none. Gives the index of that argument, or of
