@@ -43,6 +43,8 @@ export interface Program {
 /** A name for messages and the exit status systemd reports for a failure there, which is what rkt recorded. */
 export interface ConfinementStep {
   name: string;
+  /** What it was done with, where that explains a failure. */
+  detail?: string;
   exitCode: number;
   operation: Operation;
 }
@@ -62,8 +64,8 @@ class StepList {
   readonly steps: ConfinementStep[] = [];
 
   /** Returns the step's index, for operations that use its result. */
-  add(kind: Kind, name: string, operation: Operation): number {
-    return this.steps.push({ name, exitCode: EXIT[kind], operation }) - 1;
+  add(kind: Kind, name: string, operation: Operation, detail?: string): number {
+    return this.steps.push({ name, detail, exitCode: EXIT[kind], operation }) - 1;
   }
 }
 
@@ -77,7 +79,7 @@ export function confine(confinement: Confinement, program: Program): Confinement
   addNamespaces(list, confinement);
   // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
   list.add('streams', 'close descriptors', [NR_close_range, 3, 0xffffffff, 0]);
-  list.add('chdir', `working directory "${program.workingDirectory}"`, [NR_chdir, program.workingDirectory]);
+  list.add('chdir', 'working directory', [NR_chdir, program.workingDirectory], program.workingDirectory);
   addBoundingSet(list, confinement.capabilities);
   addIdentity(list, confinement);
   if (confinement.noNewPrivileges) list.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
@@ -132,6 +134,6 @@ function addExecution(list: StepList, program: Program): void {
   const candidates = executableCandidates(program);
   candidates.forEach((path, index) => {
     const nr = index < candidates.length - 1 ? NR_execve + IGNORE_FAILURE : NR_execve;
-    list.add('exec', `execute ${program.argv[0] ?? ''}`, [nr, path, program.argv, program.environment]);
+    list.add('exec', 'exec', [nr, path, program.argv, program.environment]);
   });
 }

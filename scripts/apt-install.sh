@@ -6,7 +6,7 @@ packages_of() {
   case $1 in
     run) echo qemu-system-x86 e2fsprogs xz-utils ;;
     build) echo gcc libc6-dev linux-libc-dev musl-tools binutils xz-utils zstd dpkg-dev ;;
-    kernel) echo gcc make flex bison bc libelf-dev libssl-dev perl python3-minimal xz-utils kmod ;;
+    kernel) echo gcc libc6-dev make flex bison bc libelf-dev patch binutils xz-utils ;;
     example) echo busybox-static ;;
     test) echo busybox-static erofs-utils cryptsetup-bin skopeo umoci cpio util-linux procps ;;
     bench) echo busybox-static podman runc ;;
@@ -22,7 +22,12 @@ for group in "$@"; do
     [ "$status" = installed ] || missing="$missing $package"
   done
 done
-[ -n "$missing" ] || exit 0
+# Later steps fetch packages (sources, kernels) without installing them: the lists must be there.
+lists_known() { apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; }
+if [ -z "$missing" ]; then
+  lists_known || [ "$(id -u)" -ne 0 ] || apt-get update -qq
+  exit 0
+fi
 
 echo "Installing with apt:$missing"
 if [ "$(id -u)" -ne 0 ]; then

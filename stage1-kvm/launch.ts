@@ -61,18 +61,24 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const errors = pipe();
   const diskFds = disks.map(({ fd }) => fd);
   const uid = podUserId(options.uuid);
-  const qemuPid = startQemu(program, {
-    arguments: qemuArguments(machine, {
-      uuid: options.uuid, kernelFd, initramfsFd, diskFds, commandLine: kernelCommandLine(machine, format), vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd,
-    }),
-    fds: [kernelFd, initramfsFd, transport.qemuFd, console.writeEnd, ...diskFds],
-    stderrFd: errors.writeEnd,
-    ownFds: [console.readEnd, errors.readEnd],
-    jail: {
-      user: sys.call(NR_getuid) === 0 ? { uid, gid: uid, groups: kvmGroup === null ? [] : [kvmGroup] } : null,
-      hostNetwork: machine.network === 'user',
-    },
-  });
+  let qemuPid: number;
+  try {
+    qemuPid = startQemu(program, {
+      arguments: qemuArguments(machine, {
+        uuid: options.uuid, kernelFd, initramfsFd, diskFds, commandLine: kernelCommandLine(machine, format), vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd,
+      }),
+      fds: [kernelFd, initramfsFd, transport.qemuFd, console.writeEnd, ...diskFds],
+      stderrFd: errors.writeEnd,
+      ownFds: [console.readEnd, errors.readEnd],
+      jail: {
+        user: sys.call(NR_getuid) === 0 ? { uid, gid: uid, groups: kvmGroup === null ? [] : [kvmGroup] } : null,
+        hostNetwork: machine.network === 'user',
+      },
+    });
+  } catch (error) {
+    transport.close();
+    throw error;
+  }
   transport.qemuStarted();
   for (const fd of [kernelFd, initramfsFd, console.writeEnd, errors.writeEnd, ...diskFds]) close(fd);
   return { pod, machine, kernelPath, transport, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd };

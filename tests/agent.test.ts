@@ -270,7 +270,7 @@ t.test('an app that cannot be started ends the pod', async (t) => {
     [{ group: 'none' }, ['/bin/true'], { step: 'group', message: 'unknown group "none"', exitCode: 216 }],
     [{ user: '/no/file' }, ['/bin/true'], { step: 'user', exitCode: 217 }],
     [{}, ['/no/such'], { step: 'exec', message: 'Unable to open "/no/such": No such file or directory', exitCode: 203 }],
-    [{ workingDirectory: '/no/dir' }, ['/bin/true'], { step: 'working directory "/no/dir"', message: 'working directory "/no/dir": ENOENT', exitCode: 200 }],
+    [{ workingDirectory: '/no/dir' }, ['/bin/true'], { step: 'working directory', message: '"/no/dir": No such file or directory', exitCode: 200 }],
     [{ isolators: [{ name: 'os/linux/seccomp-retain-set', value: { set: ['@x'] } }] }, ['/bin/true'], { step: 'prepare', message: 'unknown seccomp wildcard "@x"' }],
     [{ eventHandlers: [{ name: 'pre-start', exec: ['/bin/sh', '-c', 'exit 9'] }] }, ['/bin/true'], { step: 'pre-start', exitCode: 9 }],
   ] as const) {

@@ -1,6 +1,5 @@
 /** One app of the pod: its place, its confinement, its processes from pre-start to post-stop. */
 import { SIGKILL } from '../../runtime/abi.gen.ts';
-import { errnoName } from '../../runtime/linux/errors.ts';
 import type { ProcessEnd } from '../../runtime/linux/process.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import type { Confinement } from '../confine.ts';
@@ -173,7 +172,6 @@ export class App {
       },
       cgroupFd: this.#place.cgroup.fd,
       onEnd,
-      errnoName,
       explainExec: ({ candidates, errno }) =>
         this.#place.root.inside(() => explainExecFailure({ command: argv[0] ?? '', candidates, errno, searchPath })),
     });

@@ -1,6 +1,6 @@
 /** Why a program could not be executed, in rkt's words. Paths are the app's: call it with the app's root as this process's root. */
-import { EACCES, ENOENT, ENOEXEC, NR_faccessat2, AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, X_OK } from '../../runtime/abi.gen.ts';
-import { errnoName } from '../../runtime/linux/errors.ts';
+import { EACCES, NR_faccessat2, AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, X_OK } from '../../runtime/abi.gen.ts';
+import { errnoText } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { isDirectory, isRegularFile, fstat, open, readAt, statIfAny } from '../../runtime/linux/files.ts';
 
@@ -29,8 +29,7 @@ export function explainExecFailure({ command, candidates, errno, searchPath }: F
   }
   const notExecutable = sys.call(NR_faccessat2, AT_FDCWD, found, X_OK, 0) < 0;
   if (notExecutable || errno === EACCES) return `Unable to execute "${found}": Permission denied`;
-  if (errno === ENOEXEC) return `Unable to execute "${found}": Exec format error`;
-  return `Unable to execute "${found}": ${errno === ENOENT ? 'No such file or directory' : errnoName(errno)}`;
+  return `Unable to execute "${found}": ${errnoText(errno)}`;
 }
 
 /** What a script or a dynamically linked program needs to be run. */

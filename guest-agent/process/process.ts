@@ -1,5 +1,6 @@
 /** A running process and those that wait for its end. */
 import { SIGCHLD, EPOLLIN } from '../../runtime/abi.gen.ts';
+import { errnoText } from '../../runtime/linux/errors.ts';
 import { kill, reap, spawn, type ProcessEnd } from '../../runtime/linux/process.ts';
 import { openSignals, takeSignals } from '../../runtime/linux/signals.ts';
 import { watch } from '../../runtime/loop.ts';
@@ -47,7 +48,6 @@ export interface StartOptions {
   onEnd: (end: ProcessEnd) => void;
   /** Words for an execve that failed. */
   explainExec: (failure: { candidates: readonly string[]; errno: number }) => string;
-  errnoName: (errno: number) => string;
 }
 
 export interface RunningProcess {
@@ -63,10 +63,10 @@ export function startProcess(options: StartOptions): RunningProcess {
   const result = spawn(steps.map((step) => step.operation), { cgroupFd });
   if (result.kind === 'failed') {
     const { index, errno } = result.failure;
-    const step = steps[index];
-    const isExec = step?.exitCode === 203;
-    const message = isExec ? options.explainExec({ candidates: executableCandidates(program), errno }) : `${step?.name}: ${options.errnoName(errno)}`;
-    throw new StartError(isExec ? 'exec' : (step?.name ?? 'clone3'), step?.exitCode ?? 1, message);
+    const { name, detail, exitCode } = steps[index] ?? { name: 'clone3', exitCode: 1 };
+    if (name === 'exec') throw new StartError(name, exitCode, options.explainExec({ candidates: executableCandidates(program), errno }));
+    const reason = errnoText(errno);
+    throw new StartError(name, exitCode, detail === undefined ? reason : `"${detail}": ${reason}`);
   }
   const { pid } = result;
   running.set(pid, onEnd);

@@ -11,6 +11,29 @@ export function errnoName(errno: number): string {
   return names[errno] ?? `errno ${errno}`;
 }
 
+/** In words for the errors people meet, `EFOO` for the others. */
+export function errnoText(errno: number): string {
+  const name = errnoName(errno);
+  return TEXTS[name] ?? name;
+}
+
+const TEXTS: Record<string, string> = {
+  EPERM: 'Operation not permitted',
+  ENOENT: 'No such file or directory',
+  EIO: 'Input/output error',
+  EACCES: 'Permission denied',
+  ENOTDIR: 'Not a directory',
+  EISDIR: 'Is a directory',
+  EINVAL: 'Invalid argument',
+  ENOSPC: 'No space left on device',
+  EROFS: 'Read-only file system',
+  ENOMEM: 'Cannot allocate memory',
+  ELOOP: 'Too many levels of symbolic links',
+  ENAMETOOLONG: 'File name too long',
+  ENOEXEC: 'Exec format error',
+  E2BIG: 'Argument list too long',
+};
+
 /** 2 for `ENOENT`; undefined for an unknown name. */
 export function errnoNumber(name: string): number | undefined {
   numbers ??= new Map(ERRNO_NAMES.split(' ').map((known, errno) => [known, errno]));
