@@ -33,7 +33,6 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
-    includeOnly: '^(src|runtime|guest-agent|stage1-kvm|initramfs|kernel-config|scripts)/|^node:',
     enhancedResolveOptions: { extensions: ['.ts', '.js'] },
   },
 };

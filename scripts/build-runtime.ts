@@ -143,7 +143,8 @@ async function bundle({ options, work }: Job): Promise<string[]> {
     entryPoints: [resolve(options.entry)],
     outfile: join(work, 'program.js'),
     bundle: true,
-    format: 'iife',
+    // A module's variables are found by index; those of one large function by a search, for each function that uses them.
+    format: 'esm',
     target: 'es2023',
     platform: 'neutral',
     minifySyntax: true,

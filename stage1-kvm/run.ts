@@ -29,6 +29,8 @@ const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
 const SHUTDOWN_GRACE_MS = 10_000;
 /** Beyond the grace, for what the guest does besides waiting. */
 const SHUTDOWN_SLACK_MS = 10_000;
+/** Between the agent's end and that of the machine: a panic has to be printed. */
+const AGENT_GONE_MS = 5_000;
 const SHOWN_CONSOLE_LINES = 12;
 const PANIC = 'Kernel panic - not syncing';
 const SHUTDOWN_SIGNALS = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
@@ -243,8 +245,14 @@ class Supervisor {
 
   #onControlEnd(error: Error | null): void {
     if (this.#state === 'ending') return;
-    if (error !== null) this.fail(new Stage1Error(`the guest's agent broke the protocol: ${error.message}`));
-    // Otherwise QEMU's end, which follows, tells more.
+    if (error !== null) {
+      this.fail(new Stage1Error(`the guest's agent broke the protocol: ${error.message}`));
+      return;
+    }
+    // QEMU's end usually follows, and tells more.
+    after(AGENT_GONE_MS, () => {
+      if (this.#state !== 'ending') this.fail(new Stage1Error("the guest's agent closed its connection"));
+    });
   }
 
   #onQemuEnd(): void {

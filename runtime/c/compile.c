@@ -13,7 +13,7 @@ int main(int argc, char **argv) {
     JS_AddIntrinsicBaseObjects(ctx);
     JS_AddIntrinsicEval(ctx);
     JS_SetStripInfo(runtime, JS_STRIP_SOURCE);
-    JSValue function = JS_Eval(ctx, source, length, argv[1], JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_STRICT | JS_EVAL_FLAG_COMPILE_ONLY);
+    JSValue function = JS_Eval(ctx, source, length, argv[1], JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
     if (JS_IsException(function)) {
         JSValue error = JS_GetException(ctx);
         fprintf(stderr, "%s\n%s\n", JS_ToCString(ctx, error), JS_ToCString(ctx, JS_GetPropertyStr(ctx, error, "stack")));

@@ -7,6 +7,8 @@ extern const uint8_t program_bytecode[];
 extern const uint32_t program_bytecode_size;
 extern char **environ;
 
+#define FIRST_COLLECTION_BYTES (2u << 20)
+
 static JSValue tick, on_error;
 
 static JSValue js_address(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
@@ -100,6 +102,10 @@ static void report(JSContext *ctx, JSValue error) {
 static struct { JSValue promise, reason; } rejections[64];
 static unsigned rejection_count;
 
+static int is_same_object(JSValueConst a, JSValueConst b) {
+    return JS_IsObject(a) && JS_IsObject(b) && JS_VALUE_GET_PTR(a) == JS_VALUE_GET_PTR(b);
+}
+
 static void on_rejection(JSContext *ctx, JSValueConst promise, JSValueConst reason, JS_BOOL is_handled, void *opaque) {
     (void)opaque;
     if (!is_handled) {
@@ -107,13 +113,17 @@ static void on_rejection(JSContext *ctx, JSValueConst promise, JSValueConst reas
             report(ctx, JS_DupValue(ctx, reason));
             return;
         }
+        // One error that passed through several promises is one error.
+        for (unsigned i = 0; i < rejection_count; i++) {
+            if (is_same_object(rejections[i].reason, reason)) return;
+        }
         rejections[rejection_count].promise = JS_DupValue(ctx, promise);
         rejections[rejection_count].reason = JS_DupValue(ctx, reason);
         rejection_count++;
         return;
     }
     for (unsigned i = 0; i < rejection_count; i++) {
-        if (JS_VALUE_GET_PTR(rejections[i].promise) != JS_VALUE_GET_PTR(promise)) continue;
+        if (!is_same_object(rejections[i].promise, promise)) continue;
         JS_FreeValue(ctx, rejections[i].promise);
         JS_FreeValue(ctx, rejections[i].reason);
         rejections[i] = rejections[--rejection_count];
@@ -170,6 +180,8 @@ int main(int argc, char **argv) {
 #endif
     if (!runtime) return 70;
     JS_SetMemoryLimit(runtime, RKT_JS_MEMORY_LIMIT);
+    // Only cycles need collecting, and loading the program makes none.
+    JS_SetGCThreshold(runtime, FIRST_COLLECTION_BYTES);
     JS_SetMaxStackSize(runtime, 512 << 10);
     JSContext *ctx = new_context(runtime);
     if (!ctx) return 70;
@@ -177,7 +189,7 @@ int main(int argc, char **argv) {
     JS_SetHostPromiseRejectionTracker(runtime, on_rejection, NULL);
     add_bindings(ctx, argc, argv);
     JSValue value = JS_ReadObject(ctx, program_bytecode, program_bytecode_size, JS_READ_OBJ_BYTECODE);
-    if (!JS_IsException(value)) value = JS_EvalFunction(ctx, value);
+    if (!JS_IsException(value) && JS_ResolveModule(ctx, value) == 0) value = JS_EvalFunction(ctx, value);
     for (;;) {
         if (JS_IsException(value)) report(ctx, JS_GetException(ctx));
         else JS_FreeValue(ctx, value);

@@ -43,7 +43,7 @@ t.test('board', async (t) => {
 t.test('kernel command line', async (t) => {
   t.equal(
     kernelCommandLine(planMachine('elf', base), 'elf'),
-    'quiet panic=-1 reboot=t console=ttyS0 noreplace-smp acpi=off pci=off virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6 virtio_mmio.device=512@0xfeb00400:7',
+    'quiet panic=-1 reboot=t console=ttyS0 noreplace-smp pci=off virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6 virtio_mmio.device=512@0xfeb00400:7',
   );
   t.equal(kernelCommandLine(planMachine('elf', base), 'elf'), kernelCommandLine(planMachine('elf', { ...base, accelerator: 'kvm' }), 'elf'), 'does not depend on the host');
   t.notMatch(kernelCommandLine(planMachine('bzimage', base), 'bzimage'), /virtio_mmio/);
@@ -80,7 +80,7 @@ t.test('QEMU arguments', async (t) => {
 
 t.test('canonical configuration', async (t) => {
   const text = canonicalConfiguration(planMachine('elf', base));
-  t.equal(text, '{"accelerator":"tcg","board":"microvm","cpu":"qemu64,+arat","cpus":1,"devices":[{"slot":0,"type":"vsock"},{"readOnly":true,"serial":"app-1","slot":1,"type":"disk"},{"readOnly":false,"serial":"scratch","slot":2,"type":"disk"}],"formatVersion":1,"memoryMiB":512}');
+  t.equal(text, '{"accelerator":"tcg","board":"microvm","cpu":"qemu64,+arat,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt","cpus":1,"devices":[{"slot":0,"type":"vsock"},{"readOnly":true,"serial":"app-1","slot":1,"type":"disk"},{"readOnly":false,"serial":"scratch","slot":2,"type":"disk"}],"formatVersion":1,"memoryMiB":512}');
   t.not(canonicalConfiguration(planMachine('elf', { ...base, size: { memoryMiB: 513, cpus: 1 } })), text);
 });
 
