@@ -290,9 +290,13 @@ export class Agent {
     this.#machine.log(`${message}\n${stack}`);
     if (!this.#dying) {
       this.#dying = true;
-      for (const connection of this.#connections) connection.send({ type: 'fatal', message, stack });
-      pause(200); // the kernel sends what it was given by itself
-      this.#machine.release((warning) => this.#machine.log(warning));
+      try {
+        for (const connection of this.#connections) connection.send({ type: 'fatal', message, stack });
+        pause(200); // the kernel sends what it was given by itself
+        this.#machine.release((warning) => this.#machine.log(warning));
+      } catch (second) {
+        this.#machine.log(`while ending: ${String(second)}`);
+      }
     }
     this.#machine.powerOff();
   }

@@ -30,11 +30,12 @@ export const vsockTransport: Transport = {
         setSocketOption(listener, AF_VSOCK, { name, value: new BigUint64Array([BigInt(RECEIVE_BUFFER_BYTES)]), sizeBytes: 8 });
       }
       watch(listener, EPOLLIN, () => {
-        for (let peer = acceptVsock(listener); peer !== undefined; peer = acceptVsock(listener)) {
-          // Processes inside the pod could connect through the loopback: only the host may.
-          if (peer.cid === VMADDR_CID_HOST) onConnection(kind, peer.fd);
-          else close(peer.fd);
-        }
+        // One for each event: asked once too often, vsock's accept sleeps until the next timer tick before it says EAGAIN.
+        const peer = acceptVsock(listener);
+        if (peer === undefined) return;
+        // Processes inside the pod could connect through the loopback: only the host may.
+        if (peer.cid === VMADDR_CID_HOST) onConnection(kind, peer.fd);
+        else close(peer.fd);
       });
     }
   },

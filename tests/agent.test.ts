@@ -326,6 +326,16 @@ t.test('the pod ends when the connection that started it closes', async (t) => {
   t.strictSame(await agent.ended, { code: 0, signal: null });
 });
 
+t.test('an error of the agent itself reaches the host, and the agent ends', async (t) => {
+  const agent = await startNativeAgent({ mode: 'break' });
+  t.teardown(() => agent.stop());
+  agent.client.send(startMessage([{ exec: ['/bin/true'] }]));
+  for (const stream of ['stdout', 'stderr'] as const) void agent.client.stream(1, stream).then(readAll);
+  t.match(await agent.client.next('fatal'), { message: 'TypeError: broken on purpose', stack: /release/ });
+  t.strictSame(await agent.ended, { code: 0, signal: null });
+  t.match(agent.log(), /TypeError: broken on purpose\n +at release/, 'and the log');
+});
+
 /** Messages from nearly right to nonsense. */
 function fuzzMessage(random: ReturnType<typeof seededRandom>): object {
   const values: unknown[] = [0, -1, 1, 1000, 1001, 2 ** 53, 1.5, '', 'main', 'x'.repeat(5000), null, true, [], {}, ['true'], ['/bin/true'], [1], { kind: 'tty' }, { kind: 'streams', stdin: false }, { kind: 'tty', size: { rows: 1, cols: 70000 } }, { rows: 5, cols: 5 }, { A: 'b' }, { 'A=': 1 }, '\u0000', '\ud800'];

@@ -31,6 +31,8 @@ const AGENT_MOUNTS = ['/proc', '/sys', '/dev'];
 
 export interface AppRootPlan {
   app: AppManifest;
+  /** Directory for what the app writes: see makeLayer. */
+  layer: string;
   /** Where the app's read-only file system is mounted. */
   lower: string;
   /** False leaves /proc and /sys as the kernel shows them. */
@@ -68,9 +70,13 @@ function inNamespace<T>(namespaceFd: number, backFd: number, work: () => T): T {
   }
 }
 
-function mountOverlay({ app, lower }: AppRootPlan): void {
-  const layer = `${SCRATCH}/apps/${app.name}`;
+/** The two directories overlayfs needs. */
+export function makeLayer(layer: string): void {
   for (const directory of [`${layer}/upper`, `${layer}/work`]) makeDirectories(directory);
+}
+
+function mountOverlay({ layer, lower }: AppRootPlan): void {
+  makeLayer(layer);
   // The upper directory's owner and mode become those of the app's root.
   const root = lstat(lower);
   changeMode(`${layer}/upper`, root.mode & 0o7777);

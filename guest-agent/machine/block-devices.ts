@@ -25,13 +25,14 @@ function lookAround(): void {
   }
 }
 
-/** Learns the serials of the devices that are there already. */
-export function scanBlockDevices(): void {
+/** The devices that are there already, by serial. */
+export function scanBlockDevices(): ReadonlyMap<string, string> {
   try {
     lookAround();
   } catch {
     // No block layer yet.
   }
+  return bySerial;
 }
 
 /** Path of the device, waiting for it a while. */

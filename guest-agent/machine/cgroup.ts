@@ -22,9 +22,15 @@ export function enableControllers(): void {
   }
 }
 
-export function createCgroup(name: string, limits: Limits): AppCgroup {
+/** An empty group; one that exists is fine. */
+export function makeCgroup(name: string): string {
   const directory = `${CGROUP_ROOT}/${name}`;
   makeDirectory(directory);
+  return directory;
+}
+
+export function createCgroup(name: string, limits: Limits): AppCgroup {
+  const directory = makeCgroup(name);
   const { memoryBytes, cpuMilli, cpuShares } = limits;
   if (memoryBytes !== undefined) writeControlFile(`${directory}/memory.max`, String(memoryBytes));
   if (cpuMilli !== undefined) writeControlFile(`${directory}/cpu.max`, `${Math.ceil((cpuMilli * CPU_PERIOD_US) / 1000)} ${CPU_PERIOD_US}`);

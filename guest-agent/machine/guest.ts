@@ -13,14 +13,14 @@ import { setWallClock } from '../../runtime/linux/time.ts';
 import { parseHex } from '../checked.ts';
 import type { StartMessage } from '../messages.ts';
 import { vsockTransport } from '../transport.ts';
-import { buildAppRoot } from './app-root.ts';
+import { buildAppRoot, makeLayer } from './app-root.ts';
 import { findBlockDevice, scanBlockDevices } from './block-devices.ts';
-import { CGROUP_ROOT, createCgroup, enableControllers } from './cgroup.ts';
+import { CGROUP_ROOT, createCgroup, enableControllers, makeCgroup } from './cgroup.ts';
 import { AGENT, DISKS, NEW_ROOT, SCRATCH } from './layout.ts';
 import type { AppPlace, AppRequest, Machine } from './machine.ts';
-import { configureNetwork, hostsFile, resolvConf } from './network.ts';
+import { configureNetwork, hostsFile, raiseLinks, resolvConf } from './network.ts';
 import { buildTemplate } from './template.ts';
-import { openVerity } from './verity.ts';
+import { chooseDigest, createVerityDevice, openVerity } from './verity.ts';
 import { planVolumes } from './volumes.ts';
 
 const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -29,13 +29,18 @@ const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 const OPEN_FILES_SOFT = 1024n;
 const OPEN_FILES_HARD = 524288n;
 
+/** Of the writable disk, by convention. */
+const SCRATCH_SERIAL = 'scratch';
+
 interface State {
   namespaceFd: number;
+  /** What has been mounted ahead of time. */
+  scratchDevice: string | undefined;
   /** Serial → mount point, for apps of one image. */
   disks: Map<string, string>;
 }
 
-const state: State = { namespaceFd: -1, disks: new Map() };
+const state: State = { namespaceFd: -1, scratchDevice: undefined, disks: new Map() };
 
 export const guest: Machine = {
   transport: vsockTransport,
@@ -55,7 +60,7 @@ export const guest: Machine = {
     guest.i386 = statIfAny('/proc/sys/abi/vsyscall32') !== undefined;
     enableControllers();
     buildTemplate();
-    scanBlockDevices();
+    prepareAhead(warn);
   },
 
   async configure(start) {
@@ -74,6 +79,7 @@ export const guest: Machine = {
     const root = buildAppRoot(
       {
         app: request.app,
+        layer: appLayer(request.index),
         lower,
         protectPaths: !request.start.insecure.paths,
         mounts: plan.mounts,
@@ -82,7 +88,7 @@ export const guest: Machine = {
       },
       state.namespaceFd,
     );
-    return { root, cgroup: createCgroup(request.app.name, request.limits) };
+    return { root, cgroup: createCgroup(cgroupName(request.index), request.limits) };
   },
 
   release(warn) {
@@ -170,12 +176,43 @@ function mountSystem(warn: (message: string) => void): void {
   }
 }
 
-async function mountScratch({ scratch }: StartMessage): Promise<void> {
-  if (scratch.kind === 'tmpfs') {
-    mount(SCRATCH, { type: 'tmpfs', source: 'scratch', flags: MS_NODEV, data: `mode=755,size=${scratch.sizeBytes}` });
-    return;
+const appLayer = (index: number): string => `${SCRATCH}/apps/${index + 1}`;
+const cgroupName = (index: number): string => `app-${index + 1}`;
+
+/**
+ * What every pod will ask for, done while the host answers: nothing here depends on the pod, and all of it is checked or redone
+ * if the pod turns out to want something else.
+ */
+function prepareAhead(warn: (message: string) => void): void {
+  try {
+    raiseLinks();
+    makeCgroup(cgroupName(0));
+    chooseDigest();
+    const devices = scanBlockDevices();
+    for (const serial of devices.keys()) if (serial.startsWith('app-')) createVerityDevice(serial);
+    const scratch = devices.get(SCRATCH_SERIAL);
+    if (scratch === undefined) return;
+    mountScratchDisk(scratch);
+    state.scratchDevice = scratch;
+    makeLayer(appLayer(0));
+  } catch (error) {
+    warn(`preparation: ${String(error)}`); // reported again, with its consequences, when it is needed
   }
-  mount(SCRATCH, { type: 'ext4', source: await findBlockDevice(scratch.serial), flags: MS_NODEV | MS_NOATIME, data: 'noinit_itable' });
+}
+
+function mountScratchDisk(device: string): void {
+  // The image is new and all zeroes: nothing needs to be initialised behind the apps' backs.
+  mount(SCRATCH, { type: 'ext4', source: device, flags: MS_NODEV | MS_NOATIME, data: 'noinit_itable' });
+}
+
+async function mountScratch({ scratch }: StartMessage): Promise<void> {
+  const device = scratch.kind === 'disk' ? await findBlockDevice(scratch.serial) : undefined;
+  if (state.scratchDevice !== undefined) {
+    if (state.scratchDevice === device) return;
+    unmount(SCRATCH);
+  }
+  if (device !== undefined) mountScratchDisk(device);
+  if (scratch.kind === 'tmpfs') mount(SCRATCH, { type: 'tmpfs', source: 'scratch', flags: MS_NODEV, data: `mode=755,size=${scratch.sizeBytes}` });
 }
 
 async function mountDisk({ index, start }: AppRequest): Promise<string> {

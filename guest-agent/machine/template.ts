@@ -9,8 +9,8 @@ import { TEMPLATE } from './layout.ts';
 
 const HIDDEN_FILES = ['/proc/config.gz', '/proc/kallsyms', '/proc/sched_debug', '/proc/kcore', '/proc/kmem', '/proc/mem'];
 const HIDDEN_DIRECTORIES = ['/sys/firmware', '/sys/fs', '/sys/hypervisor', '/sys/module', '/sys/power'];
-/** The rest of rkt's list is below /sys, which is read-only as a whole. */
-const READ_ONLY = ['/proc/bus', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/modprobe', '/proc/sys/vm/panic_on_oom', '/proc/sysrq-trigger'];
+/** The rest of rkt's list is below /sys, which is read-only as a whole. /proc/1 is the agent: root in an app has its uid. */
+const READ_ONLY = ['/proc/1', '/proc/bus', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/modprobe', '/proc/sys/vm/panic_on_oom', '/proc/sysrq-trigger'];
 
 const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 const EMPTY_FILE = `${TEMPLATE}/hidden-file`;

@@ -3,8 +3,9 @@ import {
   DM_DEV_CREATE, DM_DEV_SUSPEND, DM_READONLY_FLAG, DM_TABLE_LOAD, O_RDWR, dm_ioctl_data_size, dm_ioctl_data_start, dm_ioctl_dev, dm_ioctl_flags, dm_ioctl_name,
   dm_ioctl_target_count, dm_ioctl_version, dm_target_spec_length, dm_target_spec_next, dm_target_spec_target_type, sizeof_dm_ioctl, sizeof_dm_target_spec,
 } from '../../runtime/abi.gen.ts';
+import { SysError } from '../../runtime/linux/errors.ts';
 import { close, ioctl } from '../../runtime/linux/fds.ts';
-import { open } from '../../runtime/linux/files.ts';
+import { open, readText } from '../../runtime/linux/files.ts';
 import type { VerityDisk } from '../../src/wire/messages.ts';
 
 const CONTROL_DEVICE = '/dev/mapper/control';
@@ -12,15 +13,62 @@ const INTERFACE_VERSION = 4;
 const SECTORS_PER_BLOCK = 8;
 const BLOCK_BYTES = 4096;
 
-/** A read-only device on which every block is checked against the root hash when it is read. Returns its path. */
+/** Name → path of the devices made so far. */
+const devices = new Map<string, string>();
+
+/** The device without its table: it can be made before anything is known of the disk. */
+export function createVerityDevice(name: string): string {
+  const known = devices.get(name);
+  if (known !== undefined) return known;
+  const created = request({ name, flags: 0 });
+  withControl((control) => ioctl(control, DM_DEV_CREATE, created, `create verity device ${name}`));
+  const path = `/dev/dm-${minorOf(new DataView(created.buffer).getBigUint64(dm_ioctl_dev, true))}`;
+  devices.set(name, path);
+  return path;
+}
+
+/**
+ * Names for the digest, the first that the kernel has is taken. Without the instructions that make a vector version worth while the
+ * plain one is asked for by name: an emulated processor computes with vectors at a third of the speed.
+ */
+let digestNames: string[] | undefined;
+
+export function chooseDigest(): string[] {
+  if (digestNames === undefined) {
+    const flags = readText('/proc/cpuinfo');
+    const hasFastVectors = flags.includes(' avx2 ') || flags.includes(' sha_ni ');
+    digestNames = hasFastVectors ? ['sha256'] : ['sha256-generic', 'sha256'];
+  }
+  return digestNames;
+}
+
+/** A read-only device on which every block of `device` is checked against the root hash when it is read. Returns its path. */
 export function openVerity(device: string, disk: VerityDisk): string {
+  const path = createVerityDevice(disk.serial);
+  withControl((control) => {
+    loadTable(control, device, disk);
+    ioctl(control, DM_DEV_SUSPEND, request({ name: disk.serial, flags: 0 }), `activate verity device ${disk.serial}`);
+  });
+  return path;
+}
+
+function loadTable(control: number, device: string, disk: VerityDisk): void {
+  const names = digestNames ?? chooseDigest();
+  for (const [index, digest] of names.entries()) {
+    try {
+      ioctl(control, DM_TABLE_LOAD, tableRequest(device, disk, digest), `load verity table of ${disk.serial}`);
+      digestNames = [digest];
+      return;
+    } catch (error) {
+      if (!(error instanceof SysError) || index === names.length - 1) throw error;
+    }
+  }
+}
+
+function withControl(work: (control: number) => void): void {
   const control = open(CONTROL_DEVICE, O_RDWR);
   try {
-    const created = request({ name: disk.serial, flags: 0 });
-    ioctl(control, DM_DEV_CREATE, created, `create verity device ${disk.serial}`);
-    ioctl(control, DM_TABLE_LOAD, tableRequest(device, disk), `load verity table of ${disk.serial}`);
-    ioctl(control, DM_DEV_SUSPEND, request({ name: disk.serial, flags: 0 }), `activate verity device ${disk.serial}`);
-    return `/dev/dm-${minorOf(new DataView(created.buffer).getBigUint64(dm_ioctl_dev, true))}`;
+    work(control);
   } finally {
     close(control);
   }
@@ -37,8 +85,8 @@ function request({ name, flags, payloadBytes = 0 }: { name: string; flags: numbe
   return buffer;
 }
 
-function tableRequest(device: string, { serial, dataBlocks, hashStartBlock, rootHashHex }: VerityDisk): Uint8Array {
-  const parameters = sys.utf8(`1 ${device} ${device} ${BLOCK_BYTES} ${BLOCK_BYTES} ${dataBlocks} ${hashStartBlock} sha256 ${rootHashHex} -`);
+function tableRequest(device: string, { serial, dataBlocks, hashStartBlock, rootHashHex }: VerityDisk, digest: string): Uint8Array {
+  const parameters = sys.utf8(`1 ${device} ${device} ${BLOCK_BYTES} ${BLOCK_BYTES} ${dataBlocks} ${hashStartBlock} ${digest} ${rootHashHex} -`);
   const targetBytes = (sizeof_dm_target_spec + parameters.length + 7) & ~7;
   const buffer = request({ name: serial, flags: DM_READONLY_FLAG, payloadBytes: targetBytes });
   const view = new DataView(buffer.buffer);

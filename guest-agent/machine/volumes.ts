@@ -26,12 +26,12 @@ export function planVolumes(app: AppManifest, volumes: readonly Volume[]): Volum
     if (volume === undefined) throw new Error(`no volume "${name}" for the mount of ${path}`);
     const mountPoint = app.mountPoints.find((candidate) => candidate.path === path);
     taken.add(path);
-    plan.mounts.push(planned(volume, path, mountPoint));
+    plan.mounts.push(planned(app.name, volume, { path, mountPoint }));
   }
   for (const mountPoint of app.mountPoints) {
     if (taken.has(mountPoint.path)) continue;
     const volume = byName.get(mountPoint.name);
-    if (volume !== undefined) plan.mounts.push(planned(volume, mountPoint.path, mountPoint));
+    if (volume !== undefined) plan.mounts.push(planned(app.name, volume, { path: mountPoint.path, mountPoint }));
     else planImplicit(plan, app.name, mountPoint);
   }
   // Outer before inner: a mount on /data must not cover one on /data/log.
@@ -39,14 +39,19 @@ export function planVolumes(app: AppManifest, volumes: readonly Volume[]): Volum
   return plan;
 }
 
-function planned(volume: Volume, path: string, mountPoint: MountPoint | undefined): PlannedMount {
+function planned(appName: string, volume: Volume, { path, mountPoint }: { path: string; mountPoint: MountPoint | undefined }): PlannedMount {
   if (volume.kind === 'host') throw new Error(`volume "${volume.name}": kind "host" is not supported yet`);
-  return { path, readOnly: volume.readOnly || (mountPoint?.readOnly ?? false), volume };
+  const readOnly = volume.readOnly || (mountPoint?.readOnly ?? false);
+  const isImagesOwn = mountPoint !== undefined && isConverted(mountPoint) && volume.name === implicitName(appName, mountPoint);
+  return { path, readOnly, volume: isImagesOwn ? undefined : volume };
 }
 
-function planImplicit(plan: VolumePlan, appName: string, { name, path, readOnly }: MountPoint): void {
-  plan.warnings.push(`no volume specified for mount point "${name}", implicitly creating an "empty" volume. This volume will be removed when the pod is garbage-collected.`);
-  const isConverted = name.startsWith(CONVERTED_VOLUME_PREFIX);
-  const volume: EmptyVolume = { kind: 'empty', name: `${appName}-${name}`, mode: 0o755, uid: 0, gid: 0 };
-  plan.mounts.push({ path, readOnly, volume: isConverted ? undefined : volume });
+const isConverted = ({ name }: MountPoint): boolean => name.startsWith(CONVERTED_VOLUME_PREFIX);
+/** Of the volume that nobody asked for by another name. */
+const implicitName = (appName: string, { name }: MountPoint): string => `${appName}-${name}`;
+
+function planImplicit(plan: VolumePlan, appName: string, mountPoint: MountPoint): void {
+  plan.warnings.push(`no volume specified for mount point "${mountPoint.name}", implicitly creating an "empty" volume. This volume will be removed when the pod is garbage-collected.`);
+  const volume: Volume = { kind: 'empty', name: implicitName(appName, mountPoint), mode: 0o755, uid: 0, gid: 0, readOnly: false };
+  plan.mounts.push(planned(appName, volume, { path: mountPoint.path, mountPoint }));
 }

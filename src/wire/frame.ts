@@ -18,7 +18,11 @@ export function encodeFrame(message: object): Uint8Array<ArrayBuffer> {
   return frame;
 }
 
-/** Cuts a byte stream into frames. Throws RangeError on a length above the limit, SyntaxError on a payload that is no JSON object. */
+/**
+ * Cuts a byte stream into frames: for control connections. On a stream connection what follows the first frame is no frame, so
+ * read that one with reads of exactly its size. Throws RangeError on a length above the limit, SyntaxError on a payload that is
+ * no JSON object.
+ */
 export class FrameDecoder {
   #pending: Uint8Array = new Uint8Array(0);
 
@@ -36,13 +40,6 @@ export class FrameDecoder {
     }
     this.#pending = bytes.slice(offset);
     return messages;
-  }
-
-  /** Bytes received behind the last whole frame: on a stream connection these belong to the stream. */
-  takeRest(): Uint8Array {
-    const rest = this.#pending;
-    this.#pending = new Uint8Array(0);
-    return rest;
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * The guest agent as an ordinary process: the same code but for the machine below it. Apps run in the caller's own root and
- * cgroup. Arguments: paths of the control and the stream socket.
+ * cgroup. Arguments: paths of the control and the stream socket; `break` to fail where nothing is expected to fail.
  */
 import '../../runtime/sys.ts';
 import { becomeSubreaper, exit } from '../../runtime/linux/process.ts';
@@ -9,7 +9,7 @@ import { NR_write } from '../../runtime/abi.gen.ts';
 import { Agent } from '../../guest-agent/agent.ts';
 import { socketTransport } from '../../guest-agent/transport.ts';
 
-const [, controlPath = '', streamPath = ''] = sys.argv;
+const [, controlPath = '', streamPath = '', mode = ''] = sys.argv;
 
 becomeSubreaper();
 
@@ -25,7 +25,9 @@ new Agent({
       root: { mountNamespaceFd: null, inside: (work) => work() },
       cgroup: { fd: -1, signal() {}, kill() {}, oomKills: () => 0 },
     }),
-  release() {},
+  release() {
+    if (mode === 'break') throw new TypeError('broken on purpose');
+  },
   log(message) {
     const text = sys.utf8(`${message}\n`);
     sys.call(NR_write, 2, text, text.length - 1);

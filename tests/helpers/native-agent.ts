@@ -19,7 +19,7 @@ export interface NativeAgent {
   stop(): Promise<void>;
 }
 
-export async function startNativeAgent(options: { sanitize?: boolean } = {}): Promise<NativeAgent> {
+export async function startNativeAgent(options: { sanitize?: boolean; mode?: 'break' } = {}): Promise<NativeAgent> {
   const { output } = await buildProgram({
     entry: join(import.meta.dirname, 'native-agent-main.ts'),
     output: join(buildCacheDirectory(), options.sanitize ? 'native-agent-sanitized' : 'native-agent'),
@@ -27,7 +27,7 @@ export async function startNativeAgent(options: { sanitize?: boolean } = {}): Pr
   });
   const directory = mkdtempSync(join(tmpdir(), 'rkt-agent-'));
   const paths = { control: join(directory, 'control'), stream: join(directory, 'stream') };
-  const child = spawn(output, [paths.control, paths.stream], {
+  const child = spawn(output, [paths.control, paths.stream, ...(options.mode === undefined ? [] : [options.mode])], {
     stdio: ['ignore', 'inherit', 'pipe'],
     env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1', UBSAN_OPTIONS: 'print_stacktrace=1' },
   });

@@ -65,10 +65,15 @@ t.test('volumes', async (t) => {
   const plan = planVolumes(app, volumes);
   t.strictSame(plan.mounts, [
     { path: '/data', readOnly: true, volume: volumes[0] },
-    { path: '/data/log', readOnly: true, volume: { kind: 'empty', name: 'a-log', mode: 0o755, uid: 0, gid: 0 } },
+    { path: '/data/log', readOnly: true, volume: { kind: 'empty', name: 'a-log', mode: 0o755, uid: 0, gid: 0, readOnly: false } },
     { path: '/var/www', readOnly: false, volume: undefined },
   ]);
   t.match(plan.warnings, [/^no volume specified for mount point "log", implicitly creating an "empty" volume/, /"volume-www"/]);
+  const named = (name: string) => planVolumes(app, [...volumes, { kind: 'empty', name, mode: 0o755, uid: 0, gid: 0, readOnly: false }]);
+  const mounted = appOf({ mountPoints: [{ name: 'volume-www', path: '/var/www' }] }, { mounts: [{ volume: 'a-volume-www', path: '/var/www' }] });
+  const implicit = { kind: 'empty', name: 'a-volume-www', mode: 0o755, uid: 0, gid: 0, readOnly: false } as const;
+  t.strictSame(planVolumes(mounted, [implicit]).mounts, [{ path: '/var/www', readOnly: false, volume: undefined }], 'what the image has there is kept');
+  t.equal(named('volume-www').mounts[2]?.volume?.name, 'volume-www', 'unless a volume was asked for');
   const host = appOf({ mountPoints: [{ name: 'h', path: '/h' }] });
   t.throws(() => planVolumes(host, [{ kind: 'host', name: 'h', source: '/x', readOnly: false }]), { message: /volume "h": kind "host" is not supported/ });
   t.throws(() => planVolumes(appOf({}, { mounts: [{ volume: 'none', path: '/x' }] }), []), { message: 'no volume "none" for the mount of /x' });

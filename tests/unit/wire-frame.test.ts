@@ -18,15 +18,6 @@ t.test('any split of any frames gives the messages back', async (t) => {
   }
 });
 
-t.test('bytes behind a frame are kept for the stream', async (t) => {
-  const decoder = new FrameDecoder();
-  const header = encodeFrame({ process: 1, stream: 'stdin' });
-  const messages = decoder.push(Buffer.concat([header, Buffer.from('ab')]));
-  t.strictSame(messages, [{ process: 1, stream: 'stdin' }]);
-  t.equal(Buffer.from(decoder.takeRest()).toString(), 'ab');
-  t.equal(decoder.takeRest().length, 0);
-});
-
 t.test('a length above the limit and a payload that is no object are refused', async (t) => {
   const long = new Uint8Array(4);
   new DataView(long.buffer).setUint32(0, FRAME_MAX_PAYLOAD_BYTES + 1, true);
