@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { writeCpio } from '../initramfs/cpio.ts';
 import { ensureDebianKernel } from '../kernel-config/debian-kernel.ts';
 import { findOwnKernel } from '../kernel-config/own-kernel.ts';
+import { cpuModel } from '../stage1-kvm/vmm/machine.ts';
 import { floorInitramfs } from './floor/initramfs.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -34,9 +35,9 @@ export async function makeFloorGuest(directory: string): Promise<() => number> {
   const initramfs = join(directory, 'floor.cpio');
   writeFileSync(initramfs, floorInitramfs());
   return boot([
-    '-machine', 'microvm,acpi=off,auto-kernel-cmdline=off,pic=on,pit=on,rtc=on,isa-serial=on,x-option-roms=off', '-accel', 'tcg', '-cpu', 'qemu64,+arat', '-m', MEMORY,
+    '-machine', 'microvm,acpi=off,auto-kernel-cmdline=off,pic=on,pit=on,rtc=on,isa-serial=on,x-option-roms=off', '-accel', 'tcg', '-cpu', cpuModel('tcg'), '-m', MEMORY,
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'null',
-    '-kernel', kernel.path, '-initrd', initramfs, '-append', 'quiet panic=-1 reboot=t console=ttyS0 noreplace-smp acpi=off pci=off',
+    '-kernel', kernel.path, '-initrd', initramfs, '-append', 'quiet panic=-1 reboot=t console=ttyS0 noreplace-smp pci=off',
   ]);
 }
 

@@ -3,18 +3,17 @@
  * in a message to the host and the machine switched off, never in silence.
  */
 import { NR_uname, SIGHUP, SIGKILL, SIGPIPE, SIGTERM } from '../runtime/abi.gen.ts';
-import { kill, pause } from '../runtime/linux/process.ts';
+import { hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
 import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
 import { openApp, type App } from './app/app.ts';
-import { prepareDefaultFilter } from './app/confinement.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
 import type { Machine } from './machine/machine.ts';
 import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
-import { reapAll, runningPids, StartError, startReaping } from './process/process.ts';
+import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
 import { StreamExchange } from './process/stream-exchange.ts';
 
@@ -26,6 +25,8 @@ const DEFAULT_GRACE_MS = 10_000;
 const UNCONNECTED_STREAM_TIMEOUT_MS = 3_000;
 /** For the host to take the last message. */
 const FLUSH_TIMEOUT_MS = 2_000;
+/** For killed processes to be gone: what one does in the kernel cannot be interrupted. */
+const KILL_TIMEOUT_MS = 2_000;
 const FIRST_EXEC_ID = 1000;
 
 /** A process the host can address. */
@@ -63,7 +64,6 @@ export class Agent {
       // From here on the host is on its way: what follows costs nobody time.
       this.#machine.boot((message) => this.#warn(message));
       startReaping();
-      prepareDefaultFilter(this.#machine);
       after(HOST_TIMEOUT_MS, () => this.#checkForHost());
     } catch (error) {
       this.#fatal(error);
@@ -270,10 +270,11 @@ export class Agent {
     this.#machine.powerOff();
   }
 
+  /** Nothing may hold the writable disk when it is unmounted. */
   #killLeftovers(): void {
     if (!this.#machine.ownsProcesses) return;
-    if (!kill(-1, SIGKILL)) return;
-    for (let tries = 0; tries < 100 && runningPids().length > 0; tries++) {
+    for (let waitedMs = 0; hasChildren() && waitedMs < KILL_TIMEOUT_MS; waitedMs++) {
+      kill(-1, SIGKILL);
       pause(1);
       reapAll();
     }

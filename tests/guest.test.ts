@@ -1,4 +1,5 @@
 /** Inside a pod: what an app is, may and sees; that `enter` is no way around it; what is left of it when it ends. */
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -164,3 +165,18 @@ t.test('the clock is right and random numbers differ', async (t) => {
   t.not(random, second.stdout.toString().split('\n')[1]);
 });
 
+
+t.test('what an app wrote is on its disk when the pod has ended, also if processes had to be killed', async (t) => {
+  const host = makeHost('guest');
+  t.teardown(host.close);
+  const script = 'echo kept > /file; (while :; do echo x >> /log; done) & (trap "" TERM; while :; do echo y >> /log2; done) & sleep 0.2; exit 0';
+  t.equal((await host.rkt(['--insecure-options=image', ...podArguments(host, { script })])).status, 0);
+  const disk = join(host.dataDir, 'pods/run', readdirSync(join(host.dataDir, 'pods/run'))[0] ?? '', 'scratch.img');
+  const tool = (command: string, ...args: string[]): string => {
+    const result = spawnSync(command, args, { encoding: 'utf8', env: { PATH: '/usr/sbin:/sbin:/usr/bin:/bin' } });
+    return `${result.stdout}${result.error?.message ?? ''}`;
+  };
+  t.match(tool('dumpe2fs', '-h', disk), /Filesystem state: +clean/);
+  t.equal(tool('debugfs', '-R', 'cat apps/1/upper/file', disk), 'kept\n');
+  t.match(tool('e2fsck', '-fn', disk), /: \d+\/\d+ files/, 'and nothing needs repair');
+});

@@ -1,7 +1,8 @@
 /** From an app's isolators and user to what `confine` enforces. */
 import type { Machine, AppPlace } from '../machine/machine.ts';
 import type { StartMessage } from '../messages.ts';
-import { compileFilter, encodeFilter, policyOf } from '../seccomp/filter.ts';
+import { DEFAULT_FILTER } from '../seccomp/default-filter.gen.ts';
+import { compileFilter, encodeInstructions, filterProgram, policyOf } from '../seccomp/filter.ts';
 import type { Confinement } from '../confine.ts';
 import type { Isolation } from './isolators.ts';
 import type { Identity } from './users.ts';
@@ -30,22 +31,10 @@ export function confinementOf({ isolation, identity, place, insecure, machine }:
   };
 }
 
-/** The filter nearly every app has, made ahead of time. */
-let defaultFilter: Uint8Array | null | undefined;
-
-export function prepareDefaultFilter(machine: Pick<Machine, 'i386'>): void {
-  defaultFilter = build(undefined, machine);
-}
-
-function seccompFilter({ seccomp }: Isolation, machine: Pick<Machine, 'i386'>): Uint8Array | null {
-  if (seccomp !== undefined) return build(seccomp, machine);
-  if (defaultFilter === undefined) prepareDefaultFilter(machine);
-  return defaultFilter ?? null;
-}
-
-function build(rule: Isolation['seccomp'], machine: Pick<Machine, 'i386'>): Uint8Array | null {
-  const policy = policyOf(rule);
-  return policy === undefined ? null : encodeFilter(compileFilter(policy, { i386: machine.i386 }));
+function seccompFilter({ seccomp }: Isolation, { i386 }: Pick<Machine, 'i386'>): Uint8Array | null {
+  if (seccomp === undefined && !i386) return filterProgram(new Uint32Array(DEFAULT_FILTER));
+  const policy = policyOf(seccomp);
+  return policy === undefined ? null : filterProgram(encodeInstructions(compileFilter(policy, { i386 })));
 }
 
 /** The same confinement as root: event handlers before and after an app run so, because they prepare what it needs. */

@@ -36,11 +36,12 @@ interface State {
   namespaceFd: number;
   /** What has been mounted ahead of time. */
   scratchDevice: string | undefined;
+  appNamespaceFds: number[];
   /** Serial → mount point, for apps of one image. */
   disks: Map<string, string>;
 }
 
-const state: State = { namespaceFd: -1, scratchDevice: undefined, disks: new Map() };
+const state: State = { namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: [], disks: new Map() };
 
 export const guest: Machine = {
   transport: vsockTransport,
@@ -88,13 +89,15 @@ export const guest: Machine = {
       },
       state.namespaceFd,
     );
+    if (root.mountNamespaceFd !== null) state.appNamespaceFds.push(root.mountNamespaceFd);
     return { root, cgroup: createCgroup(cgroupName(request.index), request.limits) };
   },
 
   release(warn) {
-    sys.call(NR_sync);
+    // The disk is in use for as long as an app's file system exists, and that for as long as its namespace does.
+    for (const fd of state.appNamespaceFds.splice(0)) close(fd);
     try {
-      unmount(SCRATCH);
+      unmount(SCRATCH); // writes everything back
     } catch (error) {
       // Something still holds it: what was written is safe all the same once it is read-only.
       warn(`writable disk: ${String(error)}`);

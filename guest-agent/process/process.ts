@@ -26,8 +26,6 @@ export function reapAll(): void {
   }
 }
 
-export const runningPids = (): number[] => [...running.keys()];
-
 export class StartError extends Error {
   override readonly name = 'StartError';
   readonly step: string;

@@ -9,7 +9,7 @@ import {
 } from '../../runtime/abi.gen.ts';
 import { errnoNumber } from '../../runtime/linux/errors.ts';
 import { SYSCALLS_I386, SYSCALLS_X32_FROM_512, SYSCALLS_X86_64 } from '../../runtime/syscalls.gen.ts';
-import { pointTo } from '../../runtime/sys.ts';
+import { pointTo, type Bytes } from '../../runtime/sys.ts';
 import type { SeccompRule } from '../app/isolators.ts';
 import { BadFieldError } from '../checked.ts';
 import { ALL, ALWAYS_RETAINED, EMPTY, expandSet, RKT_DEFAULT } from './sets.ts';
@@ -138,10 +138,10 @@ export function compileFilter(policy: FilterPolicy, options: FilterOptions): Ins
   return program;
 }
 
-/** A struct sock_fprog for the seccomp call; it holds on to the instructions it points to. */
-export function encodeFilter(program: readonly Instruction[]): Uint8Array {
-  const instructions = new Uint8Array(program.length * sizeof_sock_filter);
-  const view = new DataView(instructions.buffer);
+/** struct sock_filter[]. */
+export function encodeInstructions(program: readonly Instruction[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(program.length * sizeof_sock_filter);
+  const view = new DataView(bytes.buffer);
   program.forEach(({ code, jt, jf, k }, index) => {
     const offset = index * sizeof_sock_filter;
     view.setUint16(offset + sock_filter_code, code, true);
@@ -149,8 +149,13 @@ export function encodeFilter(program: readonly Instruction[]): Uint8Array {
     view.setUint8(offset + sock_filter_jf, jf);
     view.setUint32(offset + sock_filter_k, k, true);
   });
+  return bytes;
+}
+
+/** A struct sock_fprog for the seccomp call; it holds on to the instructions it points to. */
+export function filterProgram(instructions: Bytes): Uint8Array {
   const header = new Uint8Array(sizeof_sock_fprog);
-  new DataView(header.buffer).setUint16(sock_fprog_len, program.length, true);
+  new DataView(header.buffer).setUint16(sock_fprog_len, instructions.byteLength / sizeof_sock_filter, true);
   pointTo(header, sock_fprog_filter, instructions);
   return header;
 }

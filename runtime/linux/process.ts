@@ -1,7 +1,7 @@
 /** Processes: starting, waiting, signalling. */
 import {
-  CLOCK_MONOTONIC, NR_clock_nanosleep, NR_execve, NR_exit_group, NR_getpid, NR_getppid, NR_kill, NR_pidfd_open, NR_pidfd_send_signal, NR_prctl, NR_prlimit64, NR_wait4,
-  NR_umask, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_PDEATHSIG, WNOHANG,
+  CLOCK_MONOTONIC, ECHILD, NR_clock_nanosleep, NR_execve, NR_exit_group, NR_getpid, NR_getppid, NR_kill, NR_pidfd_open, NR_pidfd_send_signal, NR_prctl, NR_prlimit64, NR_umask, NR_wait4,
+  NR_waitid, P_ALL, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_PDEATHSIG, WEXITED, WNOHANG, WNOWAIT,
 } from '../abi.gen.ts';
 import type { Operation } from '../sys.ts';
 import { check, SysError } from './errors.ts';
@@ -61,6 +61,11 @@ export function reap(pid = -1, flags: number = WNOHANG): Reaped | undefined {
   const result = sys.call(NR_wait4, pid, waitStatus, flags, null);
   if (result === 0 || (result < 0 && pid === -1)) return undefined;
   return { pid: check(result, 'wait4', pid), end: decodeWaitStatus(waitStatus[0] ?? 0) };
+}
+
+/** Whether this process has children, ended or not. */
+export function hasChildren(): boolean {
+  return sys.call(NR_waitid, P_ALL, 0, null, WEXITED | WNOHANG | WNOWAIT, null) !== -ECHILD;
 }
 
 /** Waits until a child has ended. */

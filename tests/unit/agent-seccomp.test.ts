@@ -1,13 +1,16 @@
 import { pointee } from '../helpers/fake-sys.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import {
   AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, NR_clone3, NR_execve,
   NR_mount, NR_openat, NR_read, NR_reboot, NR_write, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, sizeof_sock_filter, sock_fprog_filter,
 } from '../../runtime/abi.gen.ts';
 import { SYSCALLS_I386, SYSCALLS_X86_64 } from '../../runtime/syscalls.gen.ts';
-import { compileFilter, encodeFilter, policyOf, type Instruction } from '../../guest-agent/seccomp/filter.ts';
+import { compileFilter, encodeInstructions, filterProgram, policyOf, type Instruction } from '../../guest-agent/seccomp/filter.ts';
 import type { SeccompRule } from '../../guest-agent/app/isolators.ts';
 import { expandSet } from '../../guest-agent/seccomp/sets.ts';
+import { defaultFilterModule } from '../../scripts/generate-default-filter.ts';
 import { seededRandom } from '../helpers/random.ts';
 
 const EPERM = 1;
@@ -117,10 +120,15 @@ t.test('any set gives a filter that decides as the set does', async (t) => {
 
 t.test('encoding', async (t) => {
   const program = compileFilter(policyOf(undefined)!, { i386: false });
-  const header = encodeFilter(program);
+  const header = filterProgram(encodeInstructions(program));
   t.equal(new DataView(header.buffer).getUint16(0, true), program.length);
   const bytes = pointee(header, sock_fprog_filter) as Uint8Array;
   t.equal(bytes.length, program.length * sizeof_sock_filter);
   const view = new DataView(bytes.buffer);
   t.equal(view.getUint32(1 * 8 + 4, true), AUDIT_ARCH_X86_64);
+});
+
+t.test('the filter that was compiled ahead is the one that would be compiled', async (t) => {
+  const path = join(import.meta.dirname, '../../guest-agent/seccomp/default-filter.gen.ts');
+  t.equal(readFileSync(path, 'utf8'), defaultFilterModule(), 'else run: node scripts/generate-default-filter.ts');
 });
