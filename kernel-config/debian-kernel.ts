@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { RktError } from '../src/error.ts';
 import { inspectKernel } from '../initramfs/kernel-image.ts';
 import { candidateVersion, unpackPackage } from './apt.ts';
-import { buildCache, makeInCache } from './cache.ts';
+import { buildCache, makeInCache } from '../scripts/build-cache.ts';
 import { run } from './commands.ts';
 import type { Kernel } from './kernel.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { RktError } from '../src/error.ts';
 import { inspectKernel } from '../initramfs/kernel-image.ts';
 import { candidateVersion, installedVersion, unpackPackage } from './apt.ts';
-import { buildCache, makeInCache, sha256Hex } from './cache.ts';
+import { buildCache, makeInCache, sha256Hex } from '../scripts/build-cache.ts';
 import { run } from './commands.ts';
 import type { Kernel } from './kernel.ts';
 

@@ -7,7 +7,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type { Plugin } from 'esbuild';
 
@@ -35,32 +34,36 @@ const ENTRY = `process.getBuiltinModule('node:module').enableCompileCache(import
 await import('./main.js');
 `;
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const outDir = join(root, 'dist', 'cli');
+const ROOT = join(import.meta.dirname, '..');
+const OUTPUT_DIRECTORY = join(ROOT, 'dist/cli');
 
-rmSync(outDir, { recursive: true, force: true });
-mkdirSync(outDir, { recursive: true });
-await build({
-  absWorkingDir: root,
-  entryPoints: { main: 'src/cli/main.ts' },
-  outdir: 'dist/cli',
-  bundle: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node24',
-  plugins: [builtinsOnDemand],
-  // Names stay readable in stack traces; what is left out is syntax and space.
-  minifySyntax: true,
-  minifyWhitespace: true,
-  external: ['ffi-rs'],
-  legalComments: 'none',
-  logLevel: 'warning',
-});
-writeFileSync(join(outDir, 'rkt.js'), ENTRY);
-warmUp();
+export async function buildCli(): Promise<void> {
+  rmSync(OUTPUT_DIRECTORY, { recursive: true, force: true });
+  mkdirSync(OUTPUT_DIRECTORY, { recursive: true });
+  await build({
+    absWorkingDir: ROOT,
+    entryPoints: { main: 'src/cli/main.ts' },
+    outdir: OUTPUT_DIRECTORY,
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node24',
+    plugins: [builtinsOnDemand],
+    // Names stay readable in stack traces; what is left out is syntax and space.
+    minifySyntax: true,
+    minifyWhitespace: true,
+    external: ['ffi-rs'],
+    legalComments: 'none',
+    logLevel: 'warning',
+  });
+  writeFileSync(join(OUTPUT_DIRECTORY, 'rkt.js'), ENTRY);
+  warmUp();
+}
 
 /** Runs rkt once, so that the cache is there before the first user is. */
 function warmUp(): void {
-  const { status, stderr } = spawnSync(process.execPath, [join(outDir, 'rkt.js'), 'version'], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync(process.execPath, [join(OUTPUT_DIRECTORY, 'rkt.js'), 'version'], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`the command line that was just built does not start: ${stderr}`);
 }
+
+if (import.meta.main) await buildCli();

@@ -7,8 +7,9 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import { buildCache } from './build-cache.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const C_DIRECTORY = join(ROOT, 'runtime/c');
@@ -20,15 +21,7 @@ const ENGINE = {
   tarball: 'quickjs_2025.04.26.orig.tar.xz',
   sha256: 'ec81da5b3249ed648dbc7df4a1654988910e66a118d9b71cb63534216efcfbbe',
 } as const;
-const ENGINE_REPOSITORY = [
-  'Types: deb-src',
-  'URIs: http://deb.debian.org/debian',
-  'Suites: trixie',
-  'Components: main',
-  'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg',
-  '',
-].join('\n');
-
+const ENGINE_SUITE = 'trixie';
 const ENGINE_UNITS = ['quickjs', 'cutils', 'dtoa', 'libregexp', 'libunicode'];
 const RUNTIME_UNITS = ['main', 'syscall', 'spawn', 'arena'];
 const RUNTIME_FILES = [...RUNTIME_UNITS.map((unit) => `${unit}.c`), 'runtime.h', 'compile.c', 'program.S'].map((name) => join(C_DIRECTORY, name));
@@ -94,14 +87,10 @@ interface Job {
   work: string;
 }
 
-export function buildCacheDirectory(): string {
-  return process.env['RKT_BUILD_CACHE'] ?? join(homedir(), '.cache/rkt-build');
-}
-
 /** Builds what is out of date. Throws with the compiler's output on an error. */
 export async function buildProgram(options: ProgramOptions): Promise<BuiltProgram> {
   const output = resolve(options.output);
-  const recordPath = join(buildCacheDirectory(), 'programs', `${sha256(output)}.json`);
+  const recordPath = join(buildCache(), 'programs', `${sha256(output)}.json`);
   const key = JSON.stringify([resolve(options.entry), options.memoryLimitMib, options.sanitize]);
   if (isUpToDate({ output, recordPath, key })) return { output, rebuilt: false, sizeBytes: statSync(output).size };
   const inputs = await compileProgram({ ...options, output });
@@ -183,7 +172,7 @@ async function compileEngine(engine: string, toolchain: Toolchain, progress: (me
   const version = execFileSync(toolchain.compiler, ['--version'], { encoding: 'utf8' });
   const flags = [...toolchain.compileFlags, ...toolchain.engineFlags];
   const key = sha256(JSON.stringify([ENGINE, version, flags]));
-  const directory = join(buildCacheDirectory(), `engine-objects-${key}`);
+  const directory = join(buildCache(), `engine-objects-${key}`);
   const objects = ENGINE_UNITS.map((unit) => join(directory, `${unit}.o`));
   if (existsSync(directory)) return objects;
   progress('compiling the JavaScript engine (once)');
@@ -201,7 +190,7 @@ async function compileEngine(engine: string, toolchain: Toolchain, progress: (me
 
 /** The unpacked source, downloaded through apt (which checks the archive's signature) unless it is in the cache. */
 function engineSource(progress: (message: string) => void): string {
-  const directory = join(buildCacheDirectory(), `quickjs-${ENGINE.sha256}`);
+  const directory = join(buildCache(), `quickjs-${ENGINE.sha256}`);
   if (existsSync(directory)) return directory;
   progress(`downloading the source of ${ENGINE.package} ${ENGINE.version}`);
   const temporary = temporaryDirectory();
@@ -218,10 +207,18 @@ function engineSource(progress: (message: string) => void): string {
   return directory;
 }
 
+/** The mirror is the one this machine has its own packages from. */
+function engineRepository(): string {
+  const targets = execFileSync('apt-get', ['indextargets', '--format', '$(ORIGIN) $(CODENAME) $(REPO_URI)', 'Created-By: Packages'], { encoding: 'utf8' });
+  const mirror = /^Debian [a-z]+ (\S+)$/m.exec(targets)?.[1];
+  if (mirror === undefined) throw new Error('apt knows no mirror of Debian: run `apt-get update`');
+  return ['Types: deb-src', `URIs: ${mirror}`, `Suites: ${ENGINE_SUITE}`, 'Components: main', 'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg', ''].join('\n');
+}
+
 /** Runs apt with a configuration of its own, so that the machine's sources and package lists stay as they are. */
 function downloadEngine(apt: string): string {
   for (const name of ['lists/partial', 'archives/partial', 'download']) mkdirSync(join(apt, name), { recursive: true });
-  writeFileSync(join(apt, 'engine.sources'), ENGINE_REPOSITORY);
+  writeFileSync(join(apt, 'engine.sources'), engineRepository());
   const settings = {
     'Dir::State': apt,
     'Dir::State::status': '/dev/null',
@@ -238,7 +235,7 @@ function downloadEngine(apt: string): string {
 
 /** A file of the cache, made by `make` at a temporary path when it is missing. */
 function cached(name: string, make: (path: string) => void): string {
-  const path = join(buildCacheDirectory(), name);
+  const path = join(buildCache(), name);
   if (existsSync(path)) return path;
   const temporary = `${path}.${randomBytes(4).toString('hex')}`;
   make(temporary);
@@ -247,7 +244,7 @@ function cached(name: string, make: (path: string) => void): string {
 }
 
 function temporaryDirectory(): string {
-  const directory = join(buildCacheDirectory(), 'tmp', randomBytes(6).toString('hex'));
+  const directory = join(buildCache(), 'tmp', randomBytes(6).toString('hex'));
   mkdirSync(directory, { recursive: true });
   return directory;
 }

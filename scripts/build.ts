@@ -10,6 +10,7 @@ import { findOwnKernel } from '../kernel-config/own-kernel.ts';
 import type { Kernel } from '../kernel-config/kernel.ts';
 import { buildInitramfs } from '../initramfs/build.ts';
 import { modulesFor } from '../initramfs/modules.ts';
+import { buildCli } from './build-cli.ts';
 import { buildProgram } from './build-runtime.ts';
 import { packageStage1 } from './package-stage1.ts';
 
@@ -20,7 +21,7 @@ const STAGE1 = join(DIST, 'stage1-kvm');
 const progress = (message: string): void => console.log(`  ${message}`);
 
 console.log('Building the command line');
-await import('./build-cli.ts');
+await buildCli();
 
 console.log('Building monitor and agent');
 mkdirSync(STAGE1, { recursive: true });

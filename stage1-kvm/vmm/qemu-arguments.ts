@@ -84,6 +84,8 @@ function diskArguments(machine: VirtualMachine, device: Device & { type: 'disk' 
   const blockdev = [
     'driver=raw', `node-name=${node}`, `read-only=${readOnly}`, 'auto-read-only=off', 'discard=unmap',
     'file.driver=file', `file.filename=/dev/fdset/${set}`, 'file.locking=off', 'file.aio=threads',
+    // What a pod wrote is of use for as long as the host runs: its disk need not survive a host that loses power.
+    ...(device.readOnly ? [] : ['cache.no-flush=on']),
   ];
   return ['-add-fd', `fd=${source.fd},set=${set}`, '-blockdev', blockdev.join(','), '-device', `${deviceName(machine, 'virtio-blk')},drive=${node},serial=${device.serial}${placement(machine, device)}`];
 }

@@ -5,7 +5,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { buildCacheDirectory, buildProgram } from '../../scripts/build-runtime.ts';
+import { buildCache } from '../../scripts/build-cache.ts';
+import { buildProgram } from '../../scripts/build-runtime.ts';
 import { AgentClient, dialUnix, type Dial } from './agent-client.ts';
 
 export interface NativeAgent {
@@ -22,7 +23,7 @@ export interface NativeAgent {
 export async function startNativeAgent(options: { sanitize?: boolean; mode?: 'break' } = {}): Promise<NativeAgent> {
   const { output } = await buildProgram({
     entry: join(import.meta.dirname, 'native-agent-main.ts'),
-    output: join(buildCacheDirectory(), options.sanitize ? 'native-agent-sanitized' : 'native-agent'),
+    output: join(buildCache(), options.sanitize ? 'native-agent-sanitized' : 'native-agent'),
     sanitize: options.sanitize,
   });
   const directory = mkdtempSync(join(tmpdir(), 'rkt-agent-'));

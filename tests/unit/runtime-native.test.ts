@@ -4,12 +4,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { buildCacheDirectory, buildProgram } from '../../scripts/build-runtime.ts';
+import { buildCache } from '../../scripts/build-cache.ts';
+import { buildProgram } from '../../scripts/build-runtime.ts';
 
 const MAX_PROGRAM_BYTES = 1 << 20;
 
 const entry = join(import.meta.dirname, '../helpers/runtime-program.ts');
-const program = await buildProgram({ entry, output: join(buildCacheDirectory(), 'runtime-program') });
+const program = await buildProgram({ entry, output: join(buildCache(), 'runtime-program') });
 
 t.test('what the runtime offers', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'rkt-runtime-'));
@@ -66,7 +67,7 @@ t.test('what the runtime offers', async (t) => {
 t.test('the result is static and small, and made again from the same input it is the same', async (t) => {
   t.ok(program.sizeBytes < MAX_PROGRAM_BYTES, `${program.sizeBytes} bytes`);
   t.match(execFileSync('readelf', ['-l', program.output], { encoding: 'utf8' }), /^(?![\s\S]*INTERP)/, 'no interpreter');
-  const copy = await buildProgram({ entry, output: join(buildCacheDirectory(), 'again/runtime-program') });
+  const copy = await buildProgram({ entry, output: join(buildCache(), 'again/runtime-program') });
   t.equal(Buffer.compare(readFileSync(copy.output), readFileSync(program.output)), 0);
 });
 
