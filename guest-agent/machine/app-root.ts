@@ -7,10 +7,10 @@
  *
  * No mount an app can write to honours device nodes: CAP_MKNOD, which apps have by default, opens nothing.
  */
-import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
+import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import {
-  changeDirectory, changeMode, changeOwner, changeRoot, isDirectory, lstat, makeDirectories, makeDirectory, open, removeFile, statIfAny, symlink, writeFile,
+  changeDirectory, changeMode, changeOwner, changeRoot, isDirectory, lstat, makeDirectories, makeDirectory, open, readLink, removeFile, statIfAny, symlink, writeFile,
 } from '../../runtime/linux/files.ts';
 import { attachMount, bind, cloneMount, enterNamespace, mount, moveMount, remountBind, unmount, unshareMounts } from '../../runtime/linux/mount.ts';
 import type { AppManifest, EmptyVolume } from '../app/manifest.ts';
@@ -25,6 +25,8 @@ const DEVICE_LINKS: readonly [string, string][] = [
   ['fd', '/proc/self/fd'], ['stdin', '/proc/self/fd/0'], ['stdout', '/proc/self/fd/1'], ['stderr', '/proc/self/fd/2'], ['ptmx', 'pts/ptmx'],
 ];
 const SHARED_DEVICE_MOUNTS = ['pts', 'shm', 'mqueue'];
+/** What the kernel shows of itself: a volume there could make an app see what is not so. */
+const KERNEL_VIEWS = ['/proc', '/sys'];
 const DEV_OPTIONS = 'mode=755,size=1m';
 /** Detached by name in the app's namespace; the app's own replace them. */
 const AGENT_MOUNTS = ['/proc', '/sys', '/dev'];
@@ -184,12 +186,24 @@ function replaceFile(path: string, content: string): void {
 
 function mountVolume({ path, readOnly }: PlannedMount, fd: number | undefined): void {
   if (statIfAny(path) === undefined) makeDirectories(path);
+  const target = realPath(path);
+  if (KERNEL_VIEWS.some((view) => `${target}/`.startsWith(`${view}/`))) throw new Error(`mount target ${path} leads to ${target}, where nothing can be mounted`);
   if (fd === undefined) {
     // Stays writable when the root around it becomes read-only.
-    bind(path, path);
+    bind(target, target);
   } else {
-    attachMount(fd, path);
+    attachMount(fd, target);
     close(fd);
   }
-  if (readOnly) remountBind(path, MS_RDONLY | MS_NODEV);
+  if (readOnly) remountBind(target, MS_RDONLY | MS_NODEV);
+}
+
+/** Without symbolic links; they are the image's, and cannot lead out of this process's root. */
+function realPath(path: string): string {
+  const fd = open(path, O_PATH);
+  try {
+    return readLink(`/proc/self/fd/${fd}`);
+  } finally {
+    close(fd);
+  }
 }
