@@ -8,7 +8,7 @@ packages_of() {
     build) echo gcc libc6-dev linux-libc-dev musl-tools binutils xz-utils zstd dpkg-dev ;;
     kernel) echo gcc libc6-dev make flex bison bc libelf-dev patch binutils xz-utils ;;
     example) echo busybox-static ;;
-    test) echo busybox-static erofs-utils cryptsetup-bin skopeo umoci cpio util-linux procps ;;
+    test) echo busybox-static erofs-utils cryptsetup-bin skopeo umoci cpio util-linux procps python3-minimal libcap2-bin ;;
     bench) echo busybox-static podman runc ;;
     *) echo "apt-install.sh: unknown group $1" >&2; exit 2 ;;
   esac
