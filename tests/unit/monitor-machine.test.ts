@@ -55,6 +55,9 @@ t.test('QEMU arguments', async (t) => {
   t.equal(optionOf(t, args, '-sandbox'), 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny');
   t.match(optionOf(t, args, '-machine'), /^microvm,.*acpi=off,auto-kernel-cmdline=off/);
   t.match(optionOf(t, args, '-object'), /^memory-backend-memfd,id=ram,size=512M,share=on$/);
+  t.equal(optionOf(t, args, '-accel'), 'tcg,tb-size=128');
+  const twoCpus = qemuArguments(planMachine('elf', { ...base, size: { ...base.size, cpus: 2 } }), resources);
+  t.match(optionOf(t, twoCpus, '-accel'), /^tcg,thread=single/, 'emulated processors take turns');
   t.notOk(args.includes('-netdev'), 'no network device');
   for (const blockdev of all(args, '-blockdev')) t.match(blockdev, /^driver=raw,/, 'the format is never probed');
   t.match(all(args, '-blockdev')[0], /,read-only=on,/);
