@@ -36,7 +36,7 @@ try {
 }
 
 async function main(): Promise<void> {
-  const image = await busyboxImage();
+  const image = busyboxImage();
   const dataDir = join(work, 'data');
   const timingFile = join(work, 'timing.json');
   const phases: Phases[] = [];

@@ -11,7 +11,7 @@ import { END_OF_ARCHIVE, concat, paxData, tar, tarMember } from './helpers/tar-w
 import type { TarMember } from './helpers/tar-writer.ts';
 
 t.jobs = 2;
-const image = await busyboxImage();
+const image = busyboxImage();
 
 interface BadInput {
   args: (host: Host) => string[];

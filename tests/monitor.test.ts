@@ -139,6 +139,8 @@ t.test('where the time went', async (t) => {
   t.equal(result.status, 0, result.stderr);
   const { total, ...phases } = JSON.parse(readFileSync(file, 'utf8')) as Record<string, number>;
   t.same(Object.keys(phases), ['stage0', 'vmmStart', 'kernel', 'agent', 'app', 'teardown']);
+  t.ok(Object.values(phases).every((ms) => ms >= 0), JSON.stringify(phases));
+  for (const phase of ['stage0', 'kernel', 'agent', 'app', 'teardown', 'total']) t.match(result.stderr, new RegExp(phase));
   t.ok(Math.abs(Object.values(phases).reduce((sum, ms) => sum + ms, 0) - total!) < 1, 'the phases add up');
   t.match(result.stderr, /^total +[\d.]+ ms$/m);
 });

@@ -4,13 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { busyboxImage } from './helpers/busybox.ts';
-import { eventually, makeHost, processesMentioning } from './helpers/rkt.ts';
+import { eventually, makeHost, processesMentioning, readyPod } from './helpers/rkt.ts';
 import type { Host } from './helpers/rkt.ts';
 
 const PREFIX_LENGTH = 8;
 
 t.jobs = 2;
-const image = await busyboxImage();
+const image = busyboxImage();
 
 function shell(script: string): string[] {
   return [image, '--exec', '/bin/sh', '--', '-c', script];
@@ -161,11 +161,7 @@ t.test('enter, list, status and stop of a running pod', async (t) => {
   t.teardown(host.close);
   const uuidFile = join(host.workDir, 'uuid');
   const { ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, '--set-env=COLOUR=blue', image, '--name=app', '--exec', '/bin/sh', '--', '-c', 'echo ready > /tmp/ready; sleep 600 & wait']);
-  const uuid = await eventually('the pod is ready', () => {
-    if (!existsSync(uuidFile)) return undefined;
-    const text = readFileSync(uuidFile, 'utf8').trim();
-    return existsSync(join(host.dataDir, 'pods/run', text, 'supervisor-status')) || readSupervisor(host, text) ? text : undefined;
-  });
+  const uuid = await eventually('the pod is ready', () => readyPod(host, uuidFile));
   const entered = await host.rkt(['enter', uuid.slice(0, PREFIX_LENGTH), '/bin/sh', '-c', 'echo $COLOUR; echo err >&2; cat; exit 5'], { input: 'typed\n' });
   t.equal(entered.stdout.toString(), 'blue\ntyped\n');
   t.equal(entered.stderr, 'err\n');
@@ -192,10 +188,6 @@ t.test('enter, list, status and stop of a running pod', async (t) => {
   t.equal((await host.rkt(['rm', uuid])).status, 0);
   t.notOk(host.listing().some((path) => path.includes(uuid)));
 });
-
-function readSupervisor(host: Host, uuid: string): boolean {
-  return host.listing().some((path) => path.startsWith(`pods/run/${uuid}/supervisor-status`));
-}
 
 t.test('prepare, then run-prepared; stop --force', async (t) => {
   const host = makeHost('prepare');
@@ -278,17 +270,4 @@ t.test('without a network there is loopback only', async (t) => {
   const result = await host.rkt(['run', '--net=none', ...shell('ip -o link; ping -c 1 127.0.0.1 >/dev/null && echo lo works')]);
   t.notMatch(result.stdout.toString(), /eth0/);
   t.match(result.stdout.toString(), /lo works/, result.stderr);
-});
-
-t.test('--timing prints the phases of one run', async (t) => {
-  const host = makeHost('timing');
-  t.teardown(host.close);
-  const file = join(host.workDir, 'timing.json');
-  const result = await host.rkt(['run', '--net=none', '--timing', image, '--exec', '/bin/true'], { env: { RKT_TIMING_FILE: file } });
-  t.equal(result.status, 0, result.stderr);
-  for (const phase of ['stage0', 'kernel', 'agent', 'app', 'teardown', 'total']) t.match(result.stderr, new RegExp(phase));
-  const phases = JSON.parse(readFileSync(file, 'utf8')) as Record<string, number>;
-  const parts = ['stage0', 'vmmStart', 'kernel', 'agent', 'app', 'teardown'].map((name) => phases[name] ?? NaN);
-  t.ok(parts.every((ms) => ms >= 0), JSON.stringify(phases));
-  t.ok(Math.abs(parts.reduce((sum, ms) => sum + ms, 0) - (phases.total ?? 0)) < 5, 'the parts add up');
 });

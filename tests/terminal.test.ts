@@ -1,10 +1,9 @@
 /** Terminals: `run --interactive` and `enter` from one, made by script(1). */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { busyboxImage } from './helpers/busybox.ts';
-import { eventually, makeHost, PROGRAM } from './helpers/rkt.ts';
+import { eventually, makeHost, PROGRAM, readyPod } from './helpers/rkt.ts';
 
 const image = busyboxImage();
 
@@ -38,11 +37,7 @@ t.test('enter from a terminal, and an interrupt that ends only what it should', 
   t.teardown(host.close);
   const uuidFile = join(host.workDir, 'uuid');
   const { ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, image, '--exec', '/bin/sleep', '--', '600']);
-  const uuid = await eventually('the pod is ready', () => {
-    if (!existsSync(uuidFile)) return undefined;
-    const text = readFileSync(uuidFile, 'utf8').trim();
-    return host.listing().some((path) => path.startsWith(`pods/run/${text}/supervisor-status`)) ? text : undefined;
-  });
+  const uuid = await eventually('the pod is ready', () => readyPod(host, uuidFile));
   // The interrupt character reaches the foreground job of the guest's shell, and nothing else.
   const { shown, status } = await inTerminal(`${PROGRAM} --dir=${host.dataDir} enter ${uuid} /bin/sh`, ['stty size', 'sleep 500', 'exit 6'], { interruptAfter: 'sleep 500' });
   t.match(shown, /^33 99\r$/m);

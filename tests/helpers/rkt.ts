@@ -107,6 +107,13 @@ export function processesMentioning(text: string): { pid: number; commandLine: s
     });
 }
 
+/** The pod of `--uuid-file-save=FILE`, once all of its apps have been started. */
+export function readyPod(host: Host, uuidFile: string): string | undefined {
+  if (!existsSync(uuidFile)) return undefined;
+  const uuid = readFileSync(uuidFile, 'utf8').trim();
+  return host.listing().some((path) => path.startsWith(`pods/run/${uuid}/supervisor-status`)) ? uuid : undefined;
+}
+
 /** Polls until the condition holds; the error names what was awaited. */
 export async function eventually<T>(what: string, condition: () => T | undefined | false | null | Promise<T | undefined | false | null>, timeoutMs = 60_000): Promise<T> {
   const deadline = performance.now() + timeoutMs;
