@@ -9,7 +9,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { buildCache } from './build-cache.ts';
+import { buildCache, publish, temporaryDirectory } from './build-cache.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const C_DIRECTORY = join(ROOT, 'runtime/c');
@@ -241,22 +241,6 @@ function cached(name: string, make: (path: string) => void): string {
   make(temporary);
   renameSync(temporary, path);
   return path;
-}
-
-function temporaryDirectory(): string {
-  const directory = join(buildCache(), 'tmp', randomBytes(6).toString('hex'));
-  mkdirSync(directory, { recursive: true });
-  return directory;
-}
-
-/** Renames a finished directory into place; someone else may have been first. */
-function publish(temporary: string, directory: string): void {
-  try {
-    renameSync(temporary, directory);
-  } catch (error) {
-    if (!existsSync(directory)) throw error;
-    rmSync(temporary, { recursive: true, force: true });
-  }
 }
 
 function writeBeside(path: string, content: string): void {
