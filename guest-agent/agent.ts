@@ -12,6 +12,8 @@ import { openApp, type App } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
 import type { Machine } from './machine/machine.ts';
+import { measurementsOf } from './measure/launch.ts';
+import { Measurer } from './measure/measurer.ts';
 import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
@@ -46,6 +48,9 @@ export class Agent {
   readonly #exchange = new StreamExchange(({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false);
   readonly #apps = new Map<string, App>();
   #phase: Phase = 'waiting';
+  /** Undefined: the pod has no TPM. */
+  #measurer: Measurer | undefined;
+  #sealed = false;
   #startedApps = 0;
   #nextExecId = FIRST_EXEC_ID;
   #dying = false;
@@ -117,6 +122,8 @@ export class Agent {
         return this.#shutdown(parsed.graceMs);
       case 'ping':
         return connection.send({ type: 'pong', request: parsed.request });
+      case 'endorsement':
+        return;
     }
   }
 
@@ -158,6 +165,13 @@ export class Agent {
     try {
       if (start.version !== WIRE_VERSION) throw new Error(`protocol version ${start.version}, this agent speaks ${WIRE_VERSION}`);
       const pod = parsePodManifest(start.podManifest);
+      step = 'measure';
+      this.#sealed = start.sealed;
+      if (start.sealed && start.apps.some(({ stdio }) => stdio.kind === 'tty' || stdio.stdin)) throw new Error('the pod is sealed: it takes no input');
+      if (start.tpm) {
+        this.#measurer = new Measurer((records) => this.#report({ type: 'measuring', records }));
+        this.#measurer.measure({ kind: 'phase', phase: 'enter' }, ...measurementsOf(start));
+      }
       step = 'configure';
       await this.#machine.configure(start);
       step = 'prepare';
@@ -166,11 +180,24 @@ export class Agent {
         app = name;
         this.#register(await openApp(context, index));
       }
+      app = undefined;
+      step = 'measure';
+      this.#measurer?.measure({ kind: 'launch', error: null });
       return [...this.#apps.values()];
     } catch (error) {
+      this.#measureFailure(error);
       this.#report(failure(error, { app, step }));
       this.#phase = 'ending';
       return [];
+    }
+  }
+
+  /** A launch that failed is closed, too: nothing that looks like its continuation may follow. */
+  #measureFailure(error: unknown): void {
+    try {
+      this.#measurer?.measure({ kind: 'launch', error: error instanceof Error ? error.message : String(error) });
+    } catch {
+      // It was measuring that failed, and the pod is about to end.
     }
   }
 
@@ -195,7 +222,9 @@ export class Agent {
   #appStarted(app: App, pid: number): void {
     this.#report({ type: 'started', process: app.process, app: app.name, pid, uptimeMs: uptimeMs() });
     this.#startedApps++;
-    if (this.#startedApps === this.#apps.size) this.#report({ type: 'ready', uptimeMs: uptimeMs() });
+    if (this.#startedApps < this.#apps.size) return;
+    this.#measurer?.measure({ kind: 'phase', phase: 'ready' });
+    this.#report({ type: 'ready', uptimeMs: uptimeMs() });
   }
 
   #appExited(app: App, status: ExitStatus, oomKilled: boolean): void {
@@ -231,8 +260,13 @@ export class Agent {
       connection.send({ type: 'failed', request: message.request, app: message.app, step: 'exec', message: reason });
       return;
     }
+    if (this.#sealed) {
+      connection.send({ type: 'failed', request: message.request, app: app.name, step: 'exec', message: 'the pod is sealed: nothing can be run in it from outside' });
+      return;
+    }
     let streams: StandardStreams | undefined;
     try {
+      this.#measurer?.measure({ kind: 'enter', app: app.name, command: message.argv });
       streams = new StandardStreams(message.stdio);
       const id = this.#nextExecId++;
       const running = app.exec(message, streams, (status) => this.#execEnded({ connection, id, app, status, execs }));
@@ -262,6 +296,7 @@ export class Agent {
 
   async #halt(): Promise<void> {
     this.#phase = 'ending';
+    this.#measurer?.measure({ kind: 'phase', phase: 'exit' });
     this.#killLeftovers();
     this.#machine.release((message) => this.#warn(message));
     for (const connection of this.#connections) connection.send({ type: 'halted', uptimeMs: uptimeMs() });

@@ -33,6 +33,8 @@ export function parseHostMessage(message: object): HostMessage {
       return { type, graceMs: asGraceMs(fields['graceMs'], 'graceMs') };
     case 'ping':
       return { type, request: asCount(fields['request'], 'request') };
+    case 'endorsement':
+      return { type, request: asCount(fields['request'], 'request'), endorsement: parseEndorsement(fields['endorsement']), error: optional(fields['error'], 'error', asString) };
     default:
       throw fail('type', 'known message type');
   }
@@ -66,6 +68,19 @@ function parseStart(message: object): StartMessage {
       paths: asBoolean(insecure['paths'], 'insecure.paths'),
       seccomp: asBoolean(insecure['seccomp'], 'insecure.seccomp'),
     },
+    tpm: asBoolean(fields['tpm'], 'tpm'),
+    sealed: asBoolean(fields['sealed'], 'sealed'),
+  };
+}
+
+function parseEndorsement(value: unknown): Extract<HostMessage, { type: 'endorsement' }>['endorsement'] {
+  if (value === null) return null;
+  const endorsement = asObject(value, 'endorsement');
+  return {
+    attest: asHex(endorsement['attest'], 'endorsement.attest'),
+    signature: asHex(endorsement['signature'], 'endorsement.signature'),
+    certificatesPem: asString(endorsement['certificatesPem'], 'endorsement.certificatesPem'),
+    endorsementKeyCertificatesPem: asString(endorsement['endorsementKeyCertificatesPem'], 'endorsement.endorsementKeyCertificatesPem'),
   };
 }
 
@@ -163,7 +178,13 @@ function parseInterface(value: unknown, field: string): NetworkInterface {
       return {
         destination: asString(fields['destination'], `${routeField}.destination`),
         gateway: optional(fields['gateway'], `${routeField}.gateway`, asString),
+        source: optional(fields['source'], `${routeField}.source`, asString),
+        metric: optional(fields['metric'], `${routeField}.metric`, asInteger({ min: 0, max: 0xffffffff })),
       };
+    }),
+    neighbours: asList(item['neighbours'], `${field}.neighbours`, (neighbour, neighbourField) => {
+      const fields = asObject(neighbour, neighbourField);
+      return { address: asString(fields['address'], `${neighbourField}.address`), mac: asString(fields['mac'], `${neighbourField}.mac`) };
     }),
     mtu: optional(item['mtu'], `${field}.mtu`, asInteger({ min: 68, max: 65535 })),
   };

@@ -36,6 +36,8 @@ export interface Sys {
   /** UTF-8 with a terminating NUL. */
   utf8(text: string): Uint8Array<ArrayBuffer>;
   text(bytes: Uint8Array): string;
+  /** SHA-256 or SHA-384. */
+  hash(bits: 256 | 384, bytes: Uint8Array): Uint8Array<ArrayBuffer>;
   /** `NAME=value` strings as the process received them. */
   environment(): string[];
   /** `tick` is called whenever no promise job is pending; it waits for events. `onError` gets everything uncaught. */

@@ -4,11 +4,11 @@ set -eu
 
 packages_of() {
   case $1 in
-    run) echo qemu-system-x86 e2fsprogs xz-utils ;;
+    run) echo qemu-system-x86 e2fsprogs xz-utils swtpm swtpm-tools containernetworking-plugins iptables ;;
     build) echo gcc libc6-dev linux-libc-dev musl-tools binutils xz-utils zstd dpkg-dev ;;
     kernel) echo gcc libc6-dev make flex bison bc libelf-dev patch binutils xz-utils ;;
     example) echo busybox-static ;;
-    test) echo busybox-static erofs-utils cryptsetup-bin skopeo umoci cpio util-linux procps python3-minimal libcap2-bin ;;
+    test) echo tpm2-tools busybox-static erofs-utils cryptsetup-bin skopeo umoci docker-registry gnupg openssl cpio util-linux procps python3-minimal libcap2-bin iproute2 ;;
     bench) echo busybox-static podman runc ;;
     *) echo "apt-install.sh: unknown group $1" >&2; exit 2 ;;
   esac

@@ -29,6 +29,18 @@ function builtinContents(path: string): string {
   return `module.exports = Object.create(new Proxy({}, { get: (_, name) => process.getBuiltinModule(${JSON.stringify(path)})[name] }));`;
 }
 
+/**
+ * Packages that few commands need, and that are larger than all of rkt: they stay where npm has put them, and are loaded
+ * when something in them is first used.
+ */
+const packagesOnDemand: Plugin = {
+  name: 'packages-on-demand',
+  setup: (context) => {
+    context.onResolve({ filter: /^(openpgp|tuf-js|@sigstore|yaml)(\/|$)/ }, ({ path }) => ({ path, namespace: 'package' }));
+    context.onLoad({ filter: /.*/, namespace: 'package' }, ({ path }) => ({ contents: `module.exports = process.getBuiltinModule('node:module').createRequire(process.argv[1])(${JSON.stringify(path)});`, loader: 'js' }));
+  },
+};
+
 /** The cache is a help, not a need: whoever may not write it (or has another Node) goes without. */
 const ENTRY = `process.getBuiltinModule('node:module').enableCompileCache(import.meta.dirname + '/cache');
 await import('./main.js');
@@ -48,7 +60,7 @@ export async function buildCli(): Promise<void> {
     format: 'esm',
     platform: 'node',
     target: 'node24',
-    plugins: [builtinsOnDemand],
+    plugins: [builtinsOnDemand, packagesOnDemand],
     // Names stay readable in stack traces; what is left out is syntax and space.
     minifySyntax: true,
     minifyWhitespace: true,

@@ -23,7 +23,7 @@ const ENGINE = {
 } as const;
 const ENGINE_SUITE = 'trixie';
 const ENGINE_UNITS = ['quickjs', 'cutils', 'dtoa', 'libregexp', 'libunicode'];
-const RUNTIME_UNITS = ['main', 'syscall', 'spawn', 'arena'];
+const RUNTIME_UNITS = ['main', 'syscall', 'spawn', 'arena', 'sha2'];
 const RUNTIME_FILES = [...RUNTIME_UNITS.map((unit) => `${unit}.c`), 'runtime.h', 'compile.c', 'program.S'].map((name) => join(C_DIRECTORY, name));
 
 interface Toolchain {
@@ -33,7 +33,8 @@ interface Toolchain {
   linkFlags: string[];
 }
 
-const COMMON_FLAGS = ['-O2', '-D_GNU_SOURCE', '-DCONFIG_VERSION="2025-04-26"'];
+/** For size: what the engine does is short, and an emulated processor pays for each different piece of code once. */
+const COMMON_FLAGS = ['-Os', '-D_GNU_SOURCE', '-DCONFIG_VERSION="2025-04-26"'];
 
 /** What ships: static, position-dependent, unused functions dropped. The same input gives the same bytes. */
 const STATIC: Toolchain = {
@@ -170,8 +171,10 @@ function link({ options, toolchain, engine, engineObjects, work }: Job): void {
 
 async function compileEngine(engine: string, toolchain: Toolchain, progress: (message: string) => void): Promise<string[]> {
   const version = execFileSync(toolchain.compiler, ['--version'], { encoding: 'utf8' });
+  // The path of the build cache must not get into the program: the engine's assertions name their file.
   const flags = [...toolchain.compileFlags, ...toolchain.engineFlags];
-  const key = sha256(JSON.stringify([ENGINE, version, flags]));
+  const mapped = [...flags, `-ffile-prefix-map=${engine}=quickjs`];
+  const key = sha256(JSON.stringify([ENGINE, version, flags, 'file-prefix-map']));
   const directory = join(buildCache(), `engine-objects-${key}`);
   const objects = ENGINE_UNITS.map((unit) => join(directory, `${unit}.o`));
   if (existsSync(directory)) return objects;
@@ -180,7 +183,7 @@ async function compileEngine(engine: string, toolchain: Toolchain, progress: (me
   const pending = [...ENGINE_UNITS];
   const worker = async (): Promise<void> => {
     for (let unit = pending.shift(); unit !== undefined; unit = pending.shift()) {
-      await runParallel(toolchain.compiler, [...flags, `-I${engine}`, '-c', '-o', join(temporary, `${unit}.o`), join(engine, `${unit}.c`)]);
+      await runParallel(toolchain.compiler, [...mapped, `-I${engine}`, '-c', '-o', join(temporary, `${unit}.o`), join(engine, `${unit}.c`)]);
     }
   };
   await Promise.all(Array.from({ length: availableParallelism() }, worker));

@@ -1,5 +1,5 @@
 /**
- * Builds all of dist/: the command line, the two runtime programs, and the stage1 image with the best kernel at hand
+ * Builds all of dist/: the command line, `rkt/attest`, the two runtime programs, and the stage1 image with the best kernel at hand
  * (the own one if `npm run build:kernel` has made it, else Debian's prebuilt cloud kernel with the modules a pod needs).
  * Incremental: what has not changed is left alone.
  */
@@ -10,6 +10,7 @@ import { findOwnKernel } from '../kernel-config/own-kernel.ts';
 import type { Kernel } from '../kernel-config/kernel.ts';
 import { buildInitramfs } from '../initramfs/build.ts';
 import { modulesFor } from '../initramfs/modules.ts';
+import { buildAttest } from './build-attest.ts';
 import { buildCli } from './build-cli.ts';
 import { buildProgram } from './build-runtime.ts';
 import { packageStage1 } from './package-stage1.ts';
@@ -22,6 +23,7 @@ const progress = (message: string): void => console.log(`  ${message}`);
 
 console.log('Building the command line');
 await buildCli();
+await buildAttest();
 
 console.log('Building monitor and agent');
 mkdirSync(STAGE1, { recursive: true });

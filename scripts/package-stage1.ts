@@ -36,6 +36,8 @@ export function stage1Manifest(parts: Pick<Stage1Parts, 'version' | 'kernelRelea
       annotation('coreos.com/rkt/stage1/run', '/init'),
       ...OTHER_ENTRYPOINTS.map((name) => annotation(`coreos.com/rkt/stage1/${name}`, `/${name}`)),
       annotation('coreos.com/rkt/stage1/interface-version', INTERFACE_VERSION),
+      // Networks are stage0's; this stage1 takes descriptors of tap devices.
+      annotation('rkt/network', 'tap'),
       annotation('rkt/kernel-source', parts.kernelSource),
       annotation('rkt/kernel-release', parts.kernelRelease),
     ],

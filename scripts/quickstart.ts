@@ -9,7 +9,7 @@ const IMAGE = join(ROOT, 'dist/example/busybox.oci');
 
 if (!existsSync(IMAGE)) makeOciLayout(IMAGE);
 const script = 'echo "Hello from $(uname -sr), process $$ of a virtual machine named $(hostname)"';
-const args = ['run', '--timing', `./${relative(ROOT, IMAGE)}`, '--exec', '/bin/sh', '--', '-c', script];
+const args = ['run', '--net=none', '--timing', `./${relative(ROOT, IMAGE)}`, '--exec', '/bin/sh', '--', '-c', script];
 
 console.log(`\n$ bin/rkt ${args.map((argument) => (/^[\w./=-]+$/.test(argument) ? argument : `'${argument}'`)).join(' ')}`);
 const { status } = spawnSync(join(ROOT, 'bin/rkt'), args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });

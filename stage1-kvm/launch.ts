@@ -1,15 +1,22 @@
 /** From the pod directory to a running QEMU, as quickly as possible: nothing QEMU does not need happens before it runs. */
-import { NR_getuid, NR_sendfile, O_RDONLY, O_RDWR } from '../runtime/abi.gen.ts';
+import { NR_getuid, NR_sendfile, O_RDONLY, O_RDWR, O_WRONLY, SIGKILL } from '../runtime/abi.gen.ts';
 import { check } from '../runtime/linux/errors.ts';
 import { close, pipe } from '../runtime/linux/fds.ts';
-import { fstat, readAt, readText } from '../runtime/linux/files.ts';
+import { fstat, open, readAt, readText } from '../runtime/linux/files.ts';
 import { memfd } from '../runtime/linux/memory.ts';
+import { kill } from '../runtime/linux/process.ts';
 import { chooseAccelerator } from './accelerator/choose.ts';
 import type { RunOptions } from './options.ts';
 import { INITRAMFS_PATH, KERNEL_PATH, openPodFile, readPod, SCRATCH_PATH, type Pod } from './pod/directory.ts';
+import { readGuestNetwork, type GuestNetwork } from './pod/guest-network.ts';
 import { appSerial } from './pod/start-message.ts';
+import { hostFacts } from './tpm/host-facts.ts';
+import { PodTpm } from './tpm/pod-tpm.ts';
+import { tpmUserId } from './tpm/swtpm.ts';
 import { KERNEL_HEAD_BYTES, kernelFormat } from './vmm/kernel-image.ts';
-import { kernelCommandLine, planMachine, SCRATCH_SERIAL, type VirtualMachine } from './vmm/machine.ts';
+import { kernelCommandLine, planMachine, SCRATCH_SERIAL, type KernelFormat, type VirtualMachine } from './vmm/machine.ts';
+import { makeGuestRam, startPrefault } from './vmm/guest-ram.ts';
+import { networkCards } from './vmm/network-cards.ts';
 import { qemuArguments } from './vmm/qemu-arguments.ts';
 import { findQemu, podUserId, startQemu } from './vmm/qemu.ts';
 import { machineSize } from './vmm/size.ts';
@@ -17,71 +24,112 @@ import { startKernelTransport } from './vsock/kernel-transport.ts';
 import { startOwnTransport } from './vsock/own-transport.ts';
 import type { Transport } from './vsock/transport.ts';
 
-export interface LaunchedPod {
+/** Everything that is decided before anything is started. */
+export interface PodPlan {
   pod: Pod;
   machine: VirtualMachine;
+  format: KernelFormat;
+  /** Path of QEMU. */
+  program: string;
   kernelPath: string;
+  kernelFd: number;
+  initramfsFd: number;
+  firmwareFd: number;
+  kvmGroup: number | null;
+  /** Null: stage0 has not set up any. */
+  guestNetwork: GuestNetwork | null;
+}
+
+export interface LaunchedPod extends PodPlan {
   transport: Transport;
+  tpm: PodTpm | null;
   qemuPid: number;
   /** Read ends of pipes. */
   consoleFd: number;
   qemuErrorFd: number;
 }
 
+const FIRMWARE_PATH = '/usr/share/qemu/qboot.rom';
 const OTHERS_READ = 0o004;
 
-/**
- * @param onFault the guest broke the rules of its vsock device
- * @throws Stage1Error
- */
-export function launchPod(options: RunOptions, onFault: (fault: Error) => void): LaunchedPod {
+/** @throws Stage1Error */
+export function planPod(options: RunOptions): PodPlan {
   const program = findQemu();
   const pod = readPod();
   const kernelPath = options.kernel ?? KERNEL_PATH;
-  const kernelFd = readableByAll(openPodFile(kernelPath, O_RDONLY));
-  const initramfsFd = readableByAll(openPodFile(options.initramfs ?? INITRAMFS_PATH, O_RDONLY));
+  const kernelFd = openPodFile(kernelPath, O_RDONLY);
   const head = new Uint8Array(KERNEL_HEAD_BYTES);
   readAt(kernelFd, head, 0);
   const format = kernelFormat(kernelPath, head);
   const { accelerator, kvmGroup } = chooseAccelerator(options.accelerator);
-
-  const disks = pod.apps.map(({ disk }, index) => ({ serial: appSerial(index), readOnly: true, fd: openPodFile(disk.path, O_RDONLY) }));
-  if (pod.hasScratchDisk) disks.push({ serial: SCRATCH_SERIAL, readOnly: false, fd: openPodFile(SCRATCH_PATH, O_RDWR) });
-  const size = machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus });
+  const disks = pod.apps.map((_, index) => ({ serial: appSerial(index), readOnly: true }));
+  if (pod.hasScratchDisk) disks.push({ serial: SCRATCH_SERIAL, readOnly: false });
   const machine = planMachine(format, {
     accelerator,
-    size,
-    disks: disks.map(({ serial, readOnly }) => ({ serial, readOnly })),
-    network: options.network === 'none' ? 'none' : 'user',
+    size: machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus }),
+    disks,
+    network: options.network.kind === 'tap' ? { taps: options.network.taps.length } : options.network.kind,
     vsock: options.vsock,
+    tpm: pod.hasTpm,
   });
+  return {
+    pod, machine, format, program, kernelPath, kernelFd, kvmGroup,
+    initramfsFd: openPodFile(options.initramfs ?? INITRAMFS_PATH, O_RDONLY),
+    firmwareFd: openPodFile(FIRMWARE_PATH, O_RDONLY),
+    guestNetwork: readGuestNetwork(),
+  };
+}
 
-  const transport = options.vsock === 'kernel' ? startKernelTransport() : startOwnTransport({ onFault });
+/**
+ * @param onFault the guest broke the rules of its vsock device
+ * @throws Stage1Error, and what measuring throws: then nothing of the guest has run
+ */
+export function launchPod(options: RunOptions, onFault: (fault: Error) => void): LaunchedPod {
+  const plan = planPod(options);
+  const { pod, machine } = plan;
+  const isRoot = sys.call(NR_getuid) === 0;
+  const uid = podUserId(options.uuid);
+  // First: it starts while the rest is being prepared.
+  const tpm = pod.hasTpm ? new PodTpm(isRoot ? tpmUserId(options.uuid) : null) : null;
+  // Reads all of a file that has not been measured before, which may take longer than QEMU waits for its TPM.
+  const facts = tpm === null ? null : hostFacts(plan, pod.manifest, options);
+  const kernelFd = readableByAll(plan.kernelFd);
+  const initramfsFd = readableByAll(plan.initramfsFd);
+  const diskFds = pod.apps.map(({ disk }) => openPodFile(disk.path, O_RDONLY));
+  if (pod.hasScratchDisk) diskFds.push(openPodFile(SCRATCH_PATH, O_RDWR));
+  const { cards, fds: cardFds } = networkCards(options.network, { guestNetwork: plan.guestNetwork, accelerator: machine.accelerator });
+  const ramFd = makeGuestRam(machine.size.memoryMiB, isRoot ? uid : null);
+  const transport = options.vsock === 'kernel' ? startKernelTransport() : startOwnTransport({ ramFd, onFault });
   const console = pipe();
   const errors = pipe();
-  const diskFds = disks.map(({ fd }) => fd);
-  const uid = podUserId(options.uuid);
-  let qemuPid: number;
+  const nullFd = open('/dev/null', O_WRONLY);
+  const bootFds = [kernelFd, initramfsFd, plan.firmwareFd, console.writeEnd, nullFd, ...diskFds, ...cardFds];
+  let qemuPid: number | null = null;
   try {
-    qemuPid = startQemu(program, {
+    qemuPid = startQemu({
+      program: plan.program,
       arguments: qemuArguments(machine, {
-        uuid: options.uuid, kernelFd, initramfsFd, diskFds, commandLine: kernelCommandLine(machine, format), vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd,
+        uuid: options.uuid, ramFd, kernelFd, initramfsFd, firmwareFd: plan.firmwareFd, diskFds, commandLine: kernelCommandLine(machine, plan.format),
+        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, cards, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
       }),
-      fds: [kernelFd, initramfsFd, transport.qemuFd, console.writeEnd, ...diskFds],
+      fds: [ramFd, transport.qemuFd, ...(tpm === null ? [] : [tpm.qemuFd]), ...bootFds],
       stderrFd: errors.writeEnd,
       ownFds: [console.readEnd, errors.readEnd],
-      jail: {
-        user: sys.call(NR_getuid) === 0 ? { uid, gid: uid, groups: kvmGroup === null ? [] : [kvmGroup] } : null,
-        hostNetwork: machine.network === 'user',
-      },
+      user: isRoot ? { uid, gid: uid, groups: plan.kvmGroup === null ? [] : [plan.kvmGroup] } : null,
+      hostNetwork: machine.network === 'user',
     });
+    // QEMU has not come to its guest: it waits for an answer of its TPM.
+    if (tpm !== null) tpm.measureHost(facts!);
   } catch (error) {
+    if (qemuPid !== null) kill(qemuPid, SIGKILL);
     transport.close();
     throw error;
   }
+  startPrefault(ramFd, machine.size.memoryMiB);
   transport.qemuStarted();
-  for (const fd of [kernelFd, initramfsFd, console.writeEnd, errors.writeEnd, ...diskFds]) close(fd);
-  return { pod, machine, kernelPath, transport, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd };
+  if (tpm !== null) close(tpm.qemuFd);
+  for (const fd of [errors.writeEnd, ...bootFds]) close(fd);
+  return { ...plan, transport, tpm, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd };
 }
 
 /** QEMU opens kernel and initramfs by /proc/self/fd as its own user: a private file is copied to where that is allowed. */

@@ -10,6 +10,7 @@ import { gc } from './gc.ts';
 import { print, printError } from './report.ts';
 import { run } from './run.ts';
 import { stop } from './stop.ts';
+import { prefault } from './vmm/guest-ram.ts';
 
 const startMs = monotonicMs();
 
@@ -27,6 +28,10 @@ function main(program: string, args: readonly string[]): void {
 function runOrReport(args: readonly string[]): void {
   if (args[0] === 'probe-accel') {
     probeKvm(1);
+    exit(0);
+  }
+  if (args[0] === 'prefault') {
+    prefault(Number(args[1]), Number(args[2]));
     exit(0);
   }
   if (args[0] === 'accel-report') {

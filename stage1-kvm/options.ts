@@ -2,19 +2,30 @@
 import { Stage1Error } from './error.ts';
 
 export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
-export type NetworkChoice = 'none' | 'default';
+export type PodNetwork =
+  | { kind: 'none' }
+  /** QEMU's user-mode network, with what of this host's ports leads to the guest (QEMU's `hostfwd`). */
+  | { kind: 'user'; ports: string[] }
+  /** Tap devices that stage0 has opened: name of the interface in the guest, one descriptor for each queue. */
+  | { kind: 'tap'; taps: { name: string; fds: number[] }[] };
 export type ResolvMode = 'host' | 'stage0' | 'none' | 'default';
 export type HostsMode = 'host' | 'stage0' | 'default';
 
 export interface RunOptions {
   uuid: string;
   debug: boolean;
-  network: NetworkChoice;
+  network: PodNetwork;
+  /** Kept open until the pod ends, for what that keeps. */
+  holdFds: number[];
   interactive: boolean;
   /** Null: `rkt-UUID`. */
   hostname: string | null;
   dns: { resolv: ResolvMode; hosts: HostsMode };
   insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
+  /** Protections that are off and that only stage0 knows of: measured, nothing else. */
+  insecureOnHost: string[];
+  /** After the launch the host may change nothing in the pod. */
+  sealed: boolean;
   accelerator: AcceleratorChoice;
   /** Null: those of the stage1 image. */
   kernel: string | null;
@@ -49,11 +60,14 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
   const options: RunOptions = {
     uuid: uuidOperand(operands),
     debug: false,
-    network: 'default',
+    network: { kind: 'user', ports: [] },
+    holdFds: [],
     interactive: false,
     hostname: null,
     dns: { resolv: 'default', hosts: 'default' },
     insecure: { capabilities: false, paths: false, seccomp: false },
+    insecureOnHost: [],
+    sealed: false,
     accelerator: 'auto',
     kernel: null,
     initramfs: null,
@@ -62,16 +76,24 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
     cpus: null,
     vsock: 'own',
   };
+  let networks = 'default';
+  const taps: { name: string; fds: number[] }[] = [];
+  const ports: string[] = [];
   for (const { name, value } of flags) {
     switch (name) {
       case 'debug': options.debug = booleanValue(name, value); break;
-      case 'net': options.network = networkChoice(required(name, value)); break;
+      case 'net': networks = required(name, value); break;
+      case 'tap': taps.push(tapOption(required(name, value))); break;
+      case 'user-port': ports.push(required(name, value)); break;
+      case 'hold-fds': options.holdFds = descriptors(name, required(name, value)); break;
       case 'interactive': options.interactive = booleanValue(name, value); break;
       case 'hostname': options.hostname = required(name, value); break;
       case 'dns-conf-mode': options.dns = dnsModes(required(name, value)); break;
       case 'disable-capabilities-restriction': options.insecure.capabilities = booleanValue(name, value); break;
       case 'disable-paths': options.insecure.paths = booleanValue(name, value); break;
       case 'disable-seccomp': options.insecure.seccomp = booleanValue(name, value); break;
+      case 'insecure-on-host': options.insecureOnHost = required(name, value).split(','); break;
+      case 'sealed': options.sealed = booleanValue(name, value); break;
       case 'accel': options.accelerator = oneOf(name, required(name, value), ['auto', 'kvm', 'tcg'] as const); break;
       case 'kernel': options.kernel = required(name, value); break;
       case 'initramfs': options.initramfs = required(name, value); break;
@@ -91,6 +113,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
       default: throw new Stage1Error(`unknown flag --${name}`);
     }
   }
+  options.network = taps.length > 0 ? { kind: 'tap', taps } : ownNetwork(networks, ports);
   return options;
 }
 
@@ -177,11 +200,25 @@ function oneOf<T extends string>(name: string, text: string, allowed: readonly T
   return found;
 }
 
-function networkChoice(text: string): NetworkChoice {
-  const names = text.split(',');
-  if (names.includes('host')) throw new Stage1Error('flavor kvm requires private network configuration (try --net)');
-  if (names.length === 1 && (text === 'none' || text === 'default')) return text;
-  throw new Stage1Error(`network "${text}" is not supported by this stage1`, 'use --net=none or --net=default');
+/** Without stage0's help there are two kinds of network. */
+function ownNetwork(text: string, ports: string[]): PodNetwork {
+  if (text.split(',').includes('host')) throw new Stage1Error('flavor kvm requires private network configuration (try --net)');
+  if (text === 'none') return { kind: 'none' };
+  if (text === 'user' || text === 'default') return { kind: 'user', ports };
+  throw new Stage1Error(`network "${text}" is not supported by this stage1`, 'use --net=none or --net=user');
+}
+
+/** `eth0=7` or, with a queue for each, `eth0=7:8`. */
+function tapOption(text: string): { name: string; fds: number[] } {
+  const equals = text.indexOf('=');
+  if (equals < 1) throw new Stage1Error(`flag --tap takes NAME=DESCRIPTORS, not "${text}"`);
+  return { name: text.slice(0, equals), fds: descriptors('tap', text.slice(equals + 1)) };
+}
+
+function descriptors(name: string, text: string): number[] {
+  const fds = text.split(':').map(Number);
+  if (!fds.every((fd) => Number.isInteger(fd) && fd > 2)) throw new Stage1Error(`flag --${name} takes descriptors, not "${text}"`);
+  return fds;
 }
 
 /** `resolv=host,hosts=stage0`, or one mode for `resolv` alone. */

@@ -8,9 +8,14 @@ import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals
 import { monotonicMs, wallClockNs } from '../runtime/linux/time.ts';
 import { isTerminal } from '../runtime/linux/tty.ts';
 import { after, runLoop, unwatch, watch, type TimerHandle } from '../runtime/loop.ts';
+import { toHex } from '../src/tpm/bytes.ts';
+import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
+import { podKeyName } from '../src/tpm/pod-key.ts';
 import { CONTROL_PORT, WIRE_VERSION, type AgentMessage } from '../src/wire/messages.ts';
 import { drainText, type TextDrain } from './console.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
+import { serveAttestSockets } from './tpm/attest-sockets.ts';
+import { endorse, endorsementJson } from './tpm/endorsement.ts';
 import { FrameChannel } from './frame-channel.ts';
 import { launchPod, type LaunchedPod } from './launch.ts';
 import { notifySupervisor } from './notify.ts';
@@ -46,6 +51,7 @@ type State =
 export function run(args: readonly string[], startMs: number): void {
   const options = parseRunArguments(args);
   keepLockPrivate();
+  for (const fd of options.holdFds) setCloseOnExec(fd);
   blockSignals([SIGPIPE, SIGTTOU]);
   const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGWINCH]);
   let supervisor: Supervisor | null = null;
@@ -82,6 +88,8 @@ class Supervisor {
   #shutdownSignal = 0;
   /** Of the first app that failed. */
   #exitCode: number | null = null;
+  #endAttestation: () => void = () => undefined;
+  #endorsement: Promise<PodKeyEndorsement> | null = null;
   #qemuEnded = false;
   #whenQemuEnded: () => void = () => undefined;
 
@@ -101,10 +109,47 @@ class Supervisor {
     watch(this.#qemuFd, EPOLLIN, () => this.#onQemuEnd());
     this.#bootDeadline = after(BOOT_DEADLINE_MS[machine.accelerator], () => this.fail(new Stage1Error('the guest did not start in time')));
     transport.agentListens.then(() => this.#connect()).catch((error: unknown) => this.fail(error));
+    this.#serveTpm();
     writePid(getPid());
     this.#writeVm(null);
     pod.apps.forEach(({ app }, index) => this.#running.set(index + 1, app.name));
     recordCreated(pod.apps.map(({ app }) => app.name));
+  }
+
+  #serveTpm(): void {
+    const { tpm } = this.#launched;
+    if (tpm === null) return;
+    tpm.serve((error) => {
+      if (this.#state !== 'ending') this.fail(error);
+    });
+    this.#endAttestation = serveAttestSockets({
+      transact: (command) => tpm.transact(command),
+      endorsement: async () => endorsementJson(await this.#endorse(await podKeyName((command) => tpm.transport(command)))),
+    });
+  }
+
+  /** Made once: neither the pod's key nor the host's changes while the pod lives. */
+  #endorse(keyName: Uint8Array): Promise<PodKeyEndorsement> {
+    this.#endorsement ??= endorse(keyName, this.#options.uuid);
+    this.#endorsement.catch(() => {
+      this.#endorsement = null;
+    });
+    return this.#endorsement;
+  }
+
+  /** For the guest: the key must be the pod's own, whatever name the guest gives. */
+  #onEndorse(request: number, keyName: string): void {
+    const { tpm } = this.#launched;
+    if (tpm === null) return;
+    const answer = async (): Promise<ReturnType<typeof endorsementJson>> => {
+      const own = await podKeyName((command) => tpm.transport(command));
+      if (toHex(own) !== keyName) throw new Stage1Error('that is not the key of this pod');
+      return endorsementJson(await this.#endorse(own));
+    };
+    answer().then(
+      (endorsement) => this.#channel?.send({ type: 'endorsement', request, endorsement }),
+      (error: unknown) => this.#channel?.send({ type: 'endorsement', request, endorsement: null, error: error instanceof Error ? error.message : String(error) }),
+    );
   }
 
   onSignal(signal: number): void {
@@ -153,6 +198,8 @@ class Supervisor {
       apps: pod.apps,
       terminal,
       hasScratchDisk: pod.hasScratchDisk,
+      hasTpm: pod.hasTpm,
+      guestNetwork: this.#launched.guestNetwork,
       wallClockNs: wallClockNs(),
       entropyHex: hex(randomBytes(64)),
       resolvConf: this.#configurationFile('resolv', '/etc/resolv.conf', 'rkt-resolv.conf'),
@@ -219,10 +266,24 @@ class Supervisor {
       case 'fatal':
         this.fail(new Stage1Error(`the guest's agent failed: ${message.message}${this.#options.debug ? `\n${message.stack}` : ''}`));
         break;
+      case 'measuring':
+        this.#onMeasuring(message.records);
+        break;
+      case 'endorse':
+        this.#onEndorse(message.request, message.keyName);
+        break;
       case 'halted':
         this.#finish();
         break;
       case 'created': case 'pong': break;
+    }
+  }
+
+  #onMeasuring(records: readonly string[]): void {
+    try {
+      this.#launched.tpm?.announce(records);
+    } catch (error) {
+      this.fail(new Stage1Error(`the guest's agent broke the protocol: ${(error as Error).message}`));
     }
   }
 
@@ -293,6 +354,8 @@ class Supervisor {
 
   #leave(code: number): never {
     this.#terminal?.restore();
+    this.#endAttestation();
+    this.#launched.tpm?.close();
     this.#launched.transport.close();
     if (this.#options.timing) {
       const phases = phasesOf({ ...this.#moments, end: monotonicMs() });

@@ -202,7 +202,7 @@ t.test('what fails leaves nothing behind', async (t) => {
     [[`--stage1-path=${host.stage1}`, '--volume=v,kind=host,source=/etc', host.image], /volumes of kind "host" are not supported/],
     [['--stage1-path=/nonexistent.aci', host.image], /^run: stage1 image \/nonexistent.aci does not exist\n/],
     [[`--stage1-path=${host.stage1}`, '--uuid-file-save=/nonexistent/uuid', host.image], /^run: error saving pod UUID to file: open \/nonexistent\/uuid: no such file or directory\n/],
-    [[`--stage1-path=${host.stage1}`, 'docker://busybox'], /not supported/],
+    [[`--stage1-path=${host.stage1}`, 'docker-daemon:busybox'], /not supported/],
   ];
   for (const [args, says] of cases) {
     const result = await host.rkt(['run', ...args]);

@@ -256,7 +256,7 @@ t.test('a read-only root', async (t) => {
 t.test('user-mode network: an address, a route, name servers', async (t) => {
   const host = makeHost('net');
   t.teardown(host.close);
-  const result = await host.rkt(['run', ...shell('ip addr show eth0; ip route; cat /etc/resolv.conf')]);
+  const result = await host.rkt(['run', '--net=user', ...shell('ip addr show eth0; ip route; cat /etc/resolv.conf')]);
   const output = result.stdout.toString();
   t.equal(result.status, 0, result.stderr);
   t.match(output, /inet 10\.0\.2\.15\/24/);

@@ -10,12 +10,13 @@
 import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import {
-  changeDirectory, changeMode, changeOwner, changeRoot, isDirectory, lstat, makeDirectories, makeDirectory, open, readLink, removeFile, statIfAny, symlink, writeFile,
+  changeDirectory, changeMode, changeOwner, changeRoot, lstat, makeDirectories, makeDirectory, open, readLink, removeFile, statIfAny, symlink, writeFile,
 } from '../../runtime/linux/files.ts';
 import { attachMount, bind, cloneMount, enterNamespace, mount, moveMount, remountBind, unmount, unshareMounts } from '../../runtime/linux/mount.ts';
 import type { AppManifest, EmptyVolume } from '../app/manifest.ts';
 import { AGENT, NEW_ROOT, SCRATCH } from './layout.ts';
 import type { AppRoot } from './machine.ts';
+import { makeProvidedLayer, type ProvidedFiles } from './provided-layer.ts';
 import { TEMPLATE_PROC, TEMPLATE_SYS } from './template.ts';
 import type { PlannedMount } from './volumes.ts';
 
@@ -35,27 +36,27 @@ export interface AppRootPlan {
   app: AppManifest;
   /** Directory for what the app writes: see makeLayer. */
   layer: string;
+  /** Directory for what the pod provides: see makeProvidedLayer. */
+  providedLayer: string;
   /** Where the app's read-only file system is mounted. */
   lower: string;
   /** False leaves /proc and /sys as the kernel shows them. */
   protectPaths: boolean;
   mounts: readonly PlannedMount[];
-  /** Path → content. */
-  files: ReadonlyMap<string, string>;
-  /** Like files, but only where the image has none. */
-  fallbackFiles: ReadonlyMap<string, string>;
+  etc: ProvidedFiles;
   terminalPath: string | undefined;
 }
 
 /** `initialNamespaceFd` is the namespace to come back to. */
 export function buildAppRoot(plan: AppRootPlan, initialNamespaceFd: number): AppRoot {
+  const late = makeProvidedLayer(plan.providedLayer, plan.lower, plan.etc);
   unshareMounts();
   try {
     mountOverlay(plan);
     makeBase(plan);
     const volumes = plan.mounts.map((item) => ({ item, fd: openVolume(item) }));
     becomeRoot();
-    finishInside(plan, volumes);
+    finishInside(plan, late, volumes);
     const mountNamespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
     return { mountNamespaceFd, inside: (work) => inNamespace(mountNamespaceFd, initialNamespaceFd, work) };
   } finally {
@@ -77,18 +78,17 @@ export function makeLayer(layer: string): void {
   for (const directory of [`${layer}/upper`, `${layer}/work`]) makeDirectories(directory);
 }
 
-function mountOverlay({ layer, lower }: AppRootPlan): void {
+function mountOverlay({ layer, providedLayer, lower }: AppRootPlan): void {
   makeLayer(layer);
   // The upper directory's owner and mode become those of the app's root.
   const root = lstat(lower);
   changeMode(`${layer}/upper`, root.mode & 0o7777);
   changeOwner(`${layer}/upper`, root.uid, root.gid);
-  mount(NEW_ROOT, { type: 'overlay', source: 'overlay', flags: MS_NODEV, data: `lowerdir=${lower},upperdir=${layer}/upper,workdir=${layer}/work` });
+  mount(NEW_ROOT, { type: 'overlay', source: 'overlay', flags: MS_NODEV, data: `lowerdir=${providedLayer}:${lower},upperdir=${layer}/upper,workdir=${layer}/work` });
 }
 
-/** Directories and mounts directly below the root: only real directories, made or put in the place of anything else. */
+/** Mounts directly below the root, on directories that the image or the layer above it has: never on a link. */
 function makeBase({ protectPaths, terminalPath }: AppRootPlan): void {
-  for (const name of ['dev', 'proc', 'sys']) ensureRealDirectory(`${NEW_ROOT}/${name}`);
   if (protectPaths) {
     attachCopy(TEMPLATE_PROC, `${NEW_ROOT}/proc`);
     attachCopy(TEMPLATE_SYS, `${NEW_ROOT}/sys`);
@@ -104,14 +104,6 @@ function attachCopy(source: string, target: string): void {
   const fd = cloneMount(source, { recursive: true });
   attachMount(fd, target);
   close(fd);
-}
-
-/** A symbolic link of the image in this place would take what is mounted here elsewhere. */
-function ensureRealDirectory(path: string, mode = 0o755): void {
-  const status = statIfAny(path, { followLinks: false });
-  if (status !== undefined && isDirectory(status)) return;
-  if (status !== undefined) removeFile(path);
-  makeDirectory(path, mode);
 }
 
 function makeDevices(dev: string, terminalPath: string | undefined): void {
@@ -165,15 +157,9 @@ function becomeRoot(): void {
   changeDirectory('/');
 }
 
-function finishInside({ app, files, fallbackFiles }: AppRootPlan, volumes: readonly { item: PlannedMount; fd: number | undefined }[]): void {
-  makeDirectory('/run');
-  if (statIfAny('/tmp') === undefined) {
-    makeDirectory('/tmp');
-    changeMode('/tmp', 0o1777);
-  }
-  makeDirectory('/etc');
-  for (const [path, content] of files) replaceFile(path, content);
-  for (const [path, content] of fallbackFiles) if (statIfAny(path) === undefined) replaceFile(path, content);
+function finishInside({ app }: AppRootPlan, { files, fallbackFiles }: ProvidedFiles, volumes: readonly { item: PlannedMount; fd: number | undefined }[]): void {
+  for (const [name, content] of files) replaceFile(`/etc/${name}`, content);
+  for (const [name, content] of fallbackFiles) if (statIfAny(`/etc/${name}`) === undefined) replaceFile(`/etc/${name}`, content);
   for (const { item, fd } of volumes) mountVolume(item, fd);
   if (app.readOnlyRoot) remountBind('/', MS_RDONLY | MS_NODEV);
 }

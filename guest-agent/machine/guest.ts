@@ -16,9 +16,10 @@ import { vsockTransport } from '../transport.ts';
 import { buildAppRoot, makeLayer } from './app-root.ts';
 import { findBlockDevice, scanBlockDevices } from './block-devices.ts';
 import { CGROUP_ROOT, createCgroup, enableControllers, makeCgroup } from './cgroup.ts';
-import { AGENT, DISKS, NEW_ROOT, SCRATCH } from './layout.ts';
+import { AGENT, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
 import type { AppPlace, AppRequest, Machine } from './machine.ts';
-import { configureNetwork, hostsFile, raiseLinks, resolvConf } from './network.ts';
+import { configureNetwork, hostsFile, raiseLoopback, resolvConf } from './network.ts';
+import type { ProvidedFiles } from './provided-layer.ts';
 import { buildTemplate } from './template.ts';
 import { chooseDigest, createVerityDevice, openVerity } from './verity.ts';
 import { planVolumes } from './volumes.ts';
@@ -33,6 +34,8 @@ const OPEN_FILES_HARD = 524288n;
 const SCRATCH_SERIAL = 'scratch';
 
 interface State {
+  /** The kernel is a distribution's. */
+  hasModules: boolean;
   namespaceFd: number;
   /** What has been mounted ahead of time. */
   scratchDevice: string | undefined;
@@ -41,7 +44,7 @@ interface State {
   disks: Map<string, string>;
 }
 
-const state: State = { namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: [], disks: new Map() };
+const state: State = { hasModules: false, namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: [], disks: new Map() };
 
 export const guest: Machine = {
   transport: vsockTransport,
@@ -50,7 +53,7 @@ export const guest: Machine = {
 
   prepareTransport() {
     occupyStandardDescriptors();
-    loadModules();
+    state.hasModules = loadModules();
   },
 
   boot(warn) {
@@ -81,11 +84,12 @@ export const guest: Machine = {
       {
         app: request.app,
         layer: appLayer(request.index),
+        providedLayer: `${PROVIDED}/${request.index + 1}`,
         lower,
         protectPaths: !request.start.insecure.paths,
         mounts: plan.mounts,
         terminalPath: request.terminalPath,
-        ...etcFiles(request.start),
+        etc: etcFiles(request.start),
       },
       state.namespaceFd,
     );
@@ -141,12 +145,12 @@ function occupyStandardDescriptors(): void {
 }
 
 /** A distribution's kernel comes with the modules it needs, named in load order. */
-function loadModules(): void {
+function loadModules(): boolean {
   let order: string;
   try {
     order = readText('/modules/order');
   } catch {
-    return; // everything is built in
+    return false; // everything is built in
   }
   for (const name of order.split('\n')) {
     if (name === '') continue;
@@ -155,6 +159,7 @@ function loadModules(): void {
     close(fd);
     if (result < 0 && result !== -EEXIST) throw new SysError(`load module ${name}`, -result);
   }
+  return true;
 }
 
 function mountSystem(warn: (message: string) => void): void {
@@ -188,9 +193,10 @@ const cgroupName = (index: number): string => `app-${index + 1}`;
  */
 function prepareAhead(warn: (message: string) => void): void {
   try {
-    raiseLinks();
+    raiseLoopback();
     makeCgroup(cgroupName(0));
-    chooseDigest();
+    // The own kernel makes the choice itself.
+    if (state.hasModules) chooseDigest();
     const devices = scanBlockDevices();
     for (const serial of devices.keys()) if (serial.startsWith('app-')) createVerityDevice(serial);
     const scratch = devices.get(SCRATCH_SERIAL);
@@ -231,11 +237,11 @@ async function mountDisk({ index, start }: AppRequest): Promise<string> {
   return target;
 }
 
-function etcFiles({ hostname, network }: StartMessage): { files: Map<string, string>; fallbackFiles: Map<string, string> } {
-  const files = new Map([['/etc/hostname', `${hostname}\n`]]);
+function etcFiles({ hostname, network }: StartMessage): ProvidedFiles {
+  const files = new Map([['hostname', `${hostname}\n`]]);
   const fallbackFiles = new Map<string, string>();
   const hosts = network?.hosts ?? [];
-  (hosts.length > 0 ? files : fallbackFiles).set('/etc/hosts', hostsFile(hostname, hosts));
-  if (network?.writeResolvConf) files.set('/etc/resolv.conf', resolvConf(network.dns));
+  (hosts.length > 0 ? files : fallbackFiles).set('hosts', hostsFile(hostname, hosts));
+  if (network?.writeResolvConf) files.set('resolv.conf', resolvConf(network.dns));
   return { files, fallbackFiles };
 }

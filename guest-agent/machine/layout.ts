@@ -2,6 +2,8 @@
 export const AGENT = '/agent';
 export const DISKS = '/agent/disks';
 export const SCRATCH = '/agent/scratch';
+/** What the pod provides in the apps' file systems, a directory for each app. */
+export const PROVIDED = '/agent/provided';
 /** Shared device file systems, and /proc and /sys as apps see them. */
 export const TEMPLATE = '/agent/template';
 /** Where an app's root is put together. */

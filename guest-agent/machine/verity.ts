@@ -31,15 +31,13 @@ export function createVerityDevice(name: string): string {
  * Names for the digest, the first that the kernel has is taken. Without the instructions that make a vector version worth while the
  * plain one is asked for by name: an emulated processor computes with vectors at a third of the speed.
  */
-let digestNames: string[] | undefined;
+let digestNames = ['sha256'];
 
-export function chooseDigest(): string[] {
-  if (digestNames === undefined) {
-    const flags = readText('/proc/cpuinfo');
-    const hasFastVectors = flags.includes(' avx2 ') || flags.includes(' sha_ni ');
-    digestNames = hasFastVectors ? ['sha256'] : ['sha256-generic', 'sha256'];
-  }
-  return digestNames;
+/** For kernels that choose the vector version wherever they can. */
+export function chooseDigest(): void {
+  const flags = readText('/proc/cpuinfo');
+  const hasFastVectors = flags.includes(' avx2 ') || flags.includes(' sha_ni ');
+  if (!hasFastVectors) digestNames = ['sha256-generic', 'sha256'];
 }
 
 /** A read-only device on which every block of `device` is checked against the root hash when it is read. Returns its path. */
@@ -53,7 +51,7 @@ export function openVerity(device: string, disk: VerityDisk): string {
 }
 
 function loadTable(control: number, device: string, disk: VerityDisk): void {
-  const names = digestNames ?? chooseDigest();
+  const names = digestNames;
   for (const [index, digest] of names.entries()) {
     try {
       ioctl(control, DM_TABLE_LOAD, tableRequest(device, disk, digest), `load verity table of ${disk.serial}`);

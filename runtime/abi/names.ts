@@ -70,13 +70,13 @@ export const CONSTANTS: string[] = words(`
   IPPROTO_TCP TCP_NODELAY IPPROTO_IPV6
 
   NETLINK_ROUTE NETLINK_KOBJECT_UEVENT NLM_F_REQUEST NLM_F_ACK NLM_F_CREATE NLM_F_REPLACE NLM_F_EXCL NLM_F_DUMP NLMSG_ERROR NLMSG_DONE NLM_F_ROOT NLM_F_MATCH
-  RTM_NEWLINK RTM_GETLINK RTM_SETLINK RTM_NEWADDR RTM_NEWROUTE RTA_DST RTA_GATEWAY RTA_OIF RT_TABLE_MAIN RTPROT_BOOT RT_SCOPE_UNIVERSE RT_SCOPE_LINK RT_SCOPE_HOST RTN_UNICAST
-  IFLA_IFNAME IFLA_ADDRESS IFLA_MTU IFA_ADDRESS IFA_LOCAL IFA_BROADCAST IFA_FLAGS IFA_F_NODAD IFA_F_PERMANENT IFF_UP IFF_LOOPBACK ARPHRD_LOOPBACK ARPHRD_ETHER
+  RTM_NEWLINK RTM_GETLINK RTM_SETLINK RTM_NEWADDR RTM_NEWROUTE RTM_NEWNEIGH RTA_DST RTA_GATEWAY RTA_OIF RTA_PREFSRC RTA_PRIORITY NDA_DST NDA_LLADDR NUD_PERMANENT RT_TABLE_MAIN RTPROT_BOOT RT_SCOPE_UNIVERSE RT_SCOPE_LINK RT_SCOPE_HOST RTN_UNICAST
+  IFLA_IFNAME IFLA_ADDRESS IFLA_MTU IFA_ADDRESS IFA_LOCAL IFA_BROADCAST IFA_FLAGS IFA_F_NODAD IFA_F_NOPREFIXROUTE IFA_F_PERMANENT IFF_UP SIOCSIFFLAGS IFF_LOOPBACK ARPHRD_LOOPBACK ARPHRD_ETHER
 
   TCGETS TCSETS TCSETSW TCSETSF TIOCGWINSZ TIOCSWINSZ TIOCSPTLCK TIOCGPTPEER TIOCGPTN TIOCSCTTY TIOCNOTTY TIOCGPGRP TIOCSPGRP TIOCSTI FIONREAD FIONBIO
   IGNBRK BRKINT PARMRK INPCK ISTRIP INLCR IGNCR ICRNL IXON OPOST ONLCR ISIG ICANON ECHO ECHONL IEXTEN CSIZE PARENB CS8 VMIN VTIME VEOF VINTR
 
-  PROT_READ PROT_WRITE PROT_EXEC PROT_NONE MAP_SHARED MAP_PRIVATE MAP_ANONYMOUS MAP_NORESERVE MAP_POPULATE MAP_FIXED MADV_DONTNEED MADV_HUGEPAGE MADV_DONTDUMP
+  PROT_READ PROT_WRITE PROT_EXEC PROT_NONE MAP_SHARED MAP_PRIVATE MAP_ANONYMOUS MAP_NORESERVE MAP_POPULATE MAP_FIXED MADV_DONTNEED MADV_HUGEPAGE MADV_DONTDUMP MADV_POPULATE_READ
   MFD_CLOEXEC MFD_ALLOW_SEALING MCL_CURRENT MCL_FUTURE
 
   DM_VERSION DM_DEV_CREATE DM_DEV_REMOVE DM_DEV_SUSPEND DM_TABLE_LOAD DM_READONLY_FLAG DM_SUSPEND_FLAG DM_VERSION_MAJOR
@@ -99,7 +99,7 @@ export const STRUCTS: Record<string, string[]> = {
   cmsghdr: ['cmsg_len', 'cmsg_level', 'cmsg_type'],
   iovec: ['iov_base', 'iov_len'],
   ucred: ['pid', 'uid', 'gid'],
-  statx: ['stx_mode', 'stx_nlink', 'stx_uid', 'stx_gid', 'stx_ino', 'stx_size', 'stx_blocks', 'stx_mtime.tv_sec', 'stx_mtime.tv_nsec', 'stx_rdev_major', 'stx_rdev_minor', 'stx_dev_major', 'stx_dev_minor'],
+  statx: ['stx_mode', 'stx_nlink', 'stx_uid', 'stx_gid', 'stx_ino', 'stx_size', 'stx_blocks', 'stx_mtime.tv_sec', 'stx_mtime.tv_nsec', 'stx_ctime.tv_sec', 'stx_ctime.tv_nsec', 'stx_rdev_major', 'stx_rdev_minor', 'stx_dev_major', 'stx_dev_minor'],
   statfs: ['f_type', 'f_bsize', 'f_blocks', 'f_bavail'],
   open_how: ['flags', 'mode', 'resolve'],
   mount_attr: ['attr_set', 'attr_clr', 'propagation'],
@@ -111,6 +111,7 @@ export const STRUCTS: Record<string, string[]> = {
   nlmsgerr: ['error'],
   ifinfomsg: ['ifi_type', 'ifi_index', 'ifi_flags', 'ifi_change'],
   ifaddrmsg: ['ifa_family', 'ifa_prefixlen', 'ifa_flags', 'ifa_scope', 'ifa_index'],
+  ndmsg: ['ndm_family', 'ndm_ifindex', 'ndm_state'],
   rtmsg: ['rtm_family', 'rtm_dst_len', 'rtm_table', 'rtm_protocol', 'rtm_scope', 'rtm_type', 'rtm_flags'],
   rtattr: ['rta_len', 'rta_type'],
   ifreq: ['ifr_flags'],

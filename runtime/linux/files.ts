@@ -4,7 +4,7 @@ import {
   NR_getdents64, NR_lseek, NR_mkdirat, NR_mknodat, NR_openat, NR_openat2, NR_pread64, NR_pwrite64, NR_readlinkat, NR_renameat2, NR_statfs, NR_statx,
   NR_symlinkat, NR_unlinkat, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_RDONLY, O_TRUNC, O_WRONLY, S_IFDIR, S_IFMT, S_IFREG, SEEK_SET, STATX_BASIC_STATS,
   open_how_flags, open_how_mode, open_how_resolve, sizeof_open_how, sizeof_statfs, sizeof_statx, statfs_f_type, statx_stx_blocks, statx_stx_dev_major,
-  statx_stx_dev_minor, statx_stx_gid, statx_stx_ino, statx_stx_mode, statx_stx_mtime_tv_nsec, statx_stx_mtime_tv_sec, statx_stx_nlink,
+  statx_stx_ctime_tv_nsec, statx_stx_ctime_tv_sec, statx_stx_dev_minor, statx_stx_gid, statx_stx_ino, statx_stx_mode, statx_stx_mtime_tv_nsec, statx_stx_mtime_tv_sec, statx_stx_nlink,
   statx_stx_rdev_major, statx_stx_rdev_minor, statx_stx_size, statx_stx_uid,
 } from '../abi.gen.ts';
 import { check, SysError } from './errors.ts';
@@ -35,6 +35,8 @@ export interface Status {
   /** Units of 512 bytes that are allocated. */
   blocks: number;
   modifiedNs: bigint;
+  /** When content or inode last changed; nobody can set it. */
+  changedNs: bigint;
   device: { major: number; minor: number };
   /** What a device node stands for. */
   special: { major: number; minor: number };
@@ -55,6 +57,7 @@ function statxAt(directoryFd: number, path: string, flags: number): Status | Sys
     sizeBytes: Number(view.getBigUint64(statx_stx_size, true)),
     blocks: Number(view.getBigUint64(statx_stx_blocks, true)),
     modifiedNs: view.getBigInt64(statx_stx_mtime_tv_sec, true) * 1_000_000_000n + BigInt(u32(statx_stx_mtime_tv_nsec)),
+    changedNs: view.getBigInt64(statx_stx_ctime_tv_sec, true) * 1_000_000_000n + BigInt(u32(statx_stx_ctime_tv_nsec)),
     device: { major: u32(statx_stx_dev_major), minor: u32(statx_stx_dev_minor) },
     special: { major: u32(statx_stx_rdev_major), minor: u32(statx_stx_rdev_minor) },
   };

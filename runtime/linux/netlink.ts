@@ -1,11 +1,11 @@
-/** rtnetlink: network devices, addresses, routes. */
+/** rtnetlink: network devices, addresses, routes, neighbours. */
 import {
-  AF_INET, AF_INET6, AF_NETLINK, IFA_ADDRESS, IFA_F_NODAD, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, NETLINK_ROUTE, NLM_F_ACK, NLM_F_CREATE,
-  NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY,
-  RTA_OIF, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNICAST, RTPROT_BOOT, SOCK_RAW, ifaddrmsg_ifa_family, ifaddrmsg_ifa_flags, ifaddrmsg_ifa_index,
-  ifaddrmsg_ifa_prefixlen, ifaddrmsg_ifa_scope, ifinfomsg_ifi_change, ifinfomsg_ifi_flags, ifinfomsg_ifi_index, nlmsghdr_nlmsg_flags, nlmsghdr_nlmsg_len,
+  AF_INET, AF_INET6, AF_NETLINK, IFA_ADDRESS, IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, NDA_DST, NDA_LLADDR, NETLINK_ROUTE, NLM_F_ACK, NLM_F_CREATE,
+  NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NUD_PERMANENT, RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY,
+  RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTN_UNICAST, RTPROT_BOOT, SOCK_RAW, ifaddrmsg_ifa_family, ifaddrmsg_ifa_index,
+  ifaddrmsg_ifa_prefixlen, ifaddrmsg_ifa_scope, ifinfomsg_ifi_change, ifinfomsg_ifi_flags, ifinfomsg_ifi_index, ndmsg_ndm_family, ndmsg_ndm_ifindex, ndmsg_ndm_state, nlmsghdr_nlmsg_flags, nlmsghdr_nlmsg_len,
   nlmsghdr_nlmsg_seq, nlmsghdr_nlmsg_type, rtmsg_rtm_dst_len, rtmsg_rtm_family, rtmsg_rtm_protocol, rtmsg_rtm_scope, rtmsg_rtm_table, rtmsg_rtm_type, sizeof_ifaddrmsg,
-  sizeof_ifinfomsg, sizeof_nlmsghdr, sizeof_rtattr, sizeof_rtmsg,
+  sizeof_ifinfomsg, sizeof_ndmsg, sizeof_nlmsghdr, sizeof_rtattr, sizeof_rtmsg,
 } from '../abi.gen.ts';
 import { check, SysError } from './errors.ts';
 import { close, read, writeAll } from './fds.ts';
@@ -27,6 +27,10 @@ export interface Route {
   /** Length 0 bits is the default route. */
   destination: { address: IpAddress; prefixBits: number };
   gateway?: IpAddress;
+  /** Address that packets by this route carry. */
+  source?: IpAddress;
+  /** Of two routes to one destination the lower one counts. */
+  metric?: number;
 }
 
 interface Attribute {
@@ -66,16 +70,16 @@ export class Netlink {
     this.#request({ type: RTM_NEWLINK, flags: 0, body: withAttributes(header, attributes) });
   }
 
-  /** IPv6 addresses are usable at once: there is nobody to collide with, so no duplicate detection. */
+  /** IPv6 addresses are usable at once: there is nobody to collide with, so no duplicate detection. No route comes with them. */
   addAddress(linkIndex: number, address: IpAddress, options: { prefixBits: number; loopback?: boolean }): void {
     const header = new Uint8Array(sizeof_ifaddrmsg);
     header[ifaddrmsg_ifa_family] = family(address);
     header[ifaddrmsg_ifa_prefixlen] = options.prefixBits;
     header[ifaddrmsg_ifa_scope] = options.loopback ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE;
     new DataView(header.buffer).setUint32(ifaddrmsg_ifa_index, linkIndex, true);
-    const attributes = [{ type: IFA_LOCAL, value: address }, { type: IFA_ADDRESS, value: address }];
-    if (address.length === 16) attributes.push({ type: IFA_FLAGS, value: u32(IFA_F_NODAD) });
-    header[ifaddrmsg_ifa_flags] = address.length === 16 ? IFA_F_NODAD : 0;
+    const flags = IFA_F_NOPREFIXROUTE | (address.length === 16 ? IFA_F_NODAD : 0);
+    // More flags than the header has room for.
+    const attributes = [{ type: IFA_LOCAL, value: address }, { type: IFA_ADDRESS, value: address }, { type: IFA_FLAGS, value: u32(flags) }];
     this.#request({ type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_REPLACE, body: withAttributes(header, attributes) });
   }
 
@@ -91,7 +95,20 @@ export class Netlink {
     const attributes: Attribute[] = [{ type: RTA_OIF, value: u32(route.linkIndex) }];
     if (prefixBits > 0) attributes.push({ type: RTA_DST, value: address });
     if (route.gateway !== undefined) attributes.push({ type: RTA_GATEWAY, value: route.gateway });
+    if (route.source !== undefined) attributes.push({ type: RTA_PREFSRC, value: route.source });
+    if (route.metric !== undefined) attributes.push({ type: RTA_PRIORITY, value: u32(route.metric) });
     this.#request({ type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body: withAttributes(header, attributes) });
+  }
+
+  /** A neighbour that is never asked for. */
+  addNeighbour(linkIndex: number, address: IpAddress, mac: Uint8Array): void {
+    const header = new Uint8Array(sizeof_ndmsg);
+    const view = new DataView(header.buffer);
+    header[ndmsg_ndm_family] = family(address);
+    view.setInt32(ndmsg_ndm_ifindex, linkIndex, true);
+    view.setUint16(ndmsg_ndm_state, NUD_PERMANENT, true);
+    const attributes = [{ type: NDA_DST, value: address }, { type: NDA_LLADDR, value: mac }];
+    this.#request({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: withAttributes(header, attributes) });
   }
 
   #request({ type, flags, body }: { type: number; flags: number; body: Uint8Array }): Reply[] {
@@ -207,6 +224,13 @@ function decimal(text: string, max: number): number {
   if (text.length < 1 || text.length > 3 || ![...text].every((digit) => digit >= '0' && digit <= '9')) return -1;
   const value = Number(text);
   return value <= max ? value : -1;
+}
+
+/** Six bytes from the colon form. SysError EINVAL for anything else. */
+export function parseMac(text: string): Uint8Array {
+  const bytes = text.split(':').map((part) => (part.length === 2 && [...part].every((digit) => '0123456789abcdefABCDEF'.includes(digit)) ? Number.parseInt(part, 16) : NaN));
+  if (bytes.length !== 6 || bytes.some((byte) => Number.isNaN(byte))) throw new SysError(`MAC address "${text}"`, 22);
+  return new Uint8Array(bytes);
 }
 
 /** `10.0.2.15/24` → address and prefix; without a prefix the whole address. */

@@ -2,12 +2,15 @@
 import type { CommandSpec } from './command.ts';
 import * as flags from './flags/table.ts';
 
-const IMAGE_GRAMMAR = `IMAGE is the path of an ACI, of an OCI image layout or of a \`docker save\` archive (oci:PATH[:REF] and
+const IMAGE_GRAMMAR = `IMAGE is docker://NAME[:TAG][@DIGEST] (a registry), the https URL of an ACI, an appc name such as
+example.com/app:1.0, the path of an ACI, of an OCI image layout or of a \`docker save\` archive (oci:PATH[:REF] and
 docker-archive:PATH[:REF] choose one of several), or the ID of an image in the store.
 
 Flags of an app follow its image. "--" starts the arguments of the app, which end at "---":
 
   rkt run IMAGE1 --memory=64M -- arg1 arg2 --- IMAGE2 --exec=/bin/sh -- -c 'echo hi'`;
+
+const FETCH_FLAGS = [flags.full, flags.pullPolicyOfFetch, flags.storeOnly, flags.noStore, flags.platform, flags.keepLayers, flags.signature, flags.format];
 
 export const COMMANDS: readonly CommandSpec[] = [
   {
@@ -46,7 +49,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     usage: 'IMAGE...',
     summary: 'Fetch image(s) and store them in the local store',
     description: IMAGE_GRAMMAR.split('\n\n')[0] ?? '',
-    flags: [flags.full, { ...flags.pullPolicy, defaultText: 'update' }, flags.storeOnly, flags.noStore, flags.signature],
+    flags: FETCH_FLAGS,
     needsRoot: false,
     grammar: 'images',
     appArguments: false,
@@ -77,6 +80,50 @@ Use --grace-period=0s to effectively disable the grace period.`,
     load: () => import('./commands/image-cat-manifest.ts'),
   },
   {
+    name: 'image export',
+    usage: 'IMAGE OUTPUT',
+    summary: 'Export a stored image to an ACI file or an OCI image layout',
+    description: `IMAGE is an ID or a name of an image in the store. OUTPUT becomes an uncompressed ACI, with --oci a directory. Importing
+what was exported gives the same image ID where that is possible; rkt says so where it is not.`,
+    flags: [flags.overwrite, flags.oci],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/image-export.ts'),
+  },
+  {
+    name: 'image extract',
+    usage: 'IMAGE OUTPUT_DIR',
+    summary: 'Extract a stored image to a directory',
+    description: 'What the image depends on is not extracted with it; see `rkt image render`.',
+    flags: [flags.rootfsOnly, flags.overwrite],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/image-extract.ts'),
+  },
+  {
+    name: 'image fetch',
+    usage: 'IMAGE...',
+    summary: 'The same as `rkt fetch`',
+    flags: FETCH_FLAGS,
+    needsRoot: false,
+    grammar: 'images',
+    appArguments: false,
+    load: () => import('./commands/fetch.ts'),
+  },
+  {
+    name: 'image gc',
+    usage: '[--grace-period=DURATION] [--max-size=SIZE]',
+    summary: 'Garbage collect the local store',
+    description: 'Removes images that were not used for the grace period, and what belongs to no image and no pod any more.',
+    flags: [flags.imageGracePeriod, flags.maxSize],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/image-gc.ts'),
+  },
+  {
     name: 'image list',
     usage: '',
     summary: 'List images in the local store',
@@ -85,6 +132,16 @@ Use --grace-period=0s to effectively disable the grace period.`,
     grammar: 'arguments',
     interspersed: true,
     load: () => import('./commands/image-list.ts'),
+  },
+  {
+    name: 'image render',
+    usage: 'IMAGE OUTPUT_DIR',
+    summary: 'Render a stored image to a directory with all its dependencies',
+    flags: [flags.rootfsOnly, flags.overwrite],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/image-render.ts'),
   },
   {
     name: 'image rm',
@@ -97,6 +154,17 @@ Use --grace-period=0s to effectively disable the grace period.`,
     load: () => import('./commands/image-rm.ts'),
   },
   {
+    name: 'image verify',
+    usage: 'IMAGE...',
+    summary: 'Tell who vouched for images, and compare their content with its root hash',
+    description: 'IMAGE is an ID or a name of an image in the store. Reads all of its content.',
+    flags: [flags.format],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/image-verify.ts'),
+  },
+  {
     name: 'list',
     usage: '',
     summary: 'List pods',
@@ -107,11 +175,42 @@ Use --grace-period=0s to effectively disable the grace period.`,
     load: () => import('./commands/list.ts'),
   },
   {
+    name: 'network check',
+    usage: '[UUID ...]',
+    summary: 'Check networks and what pods have of them',
+    description: 'Asks the plugins of the networks about the given pods. Without a UUID: about all running pods, and whether each network could be joined.',
+    flags: [flags.noLegend],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/network-check.ts'),
+  },
+  {
+    name: 'network inspect',
+    usage: 'NAME | UUID ...',
+    summary: 'Print networks with their pods, or pods with their networks, addresses and traffic',
+    flags: [flags.prettyPrint],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/network-inspect.ts'),
+  },
+  {
+    name: 'network list',
+    usage: '',
+    summary: 'List the networks that pods can join',
+    flags: [flags.noLegend, flags.format],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/network-list.ts'),
+  },
+  {
     name: 'prepare',
     usage: 'IMAGE [-- image-args...[---]]...',
     summary: 'Prepare to run image(s) in a pod',
     description: `Makes a pod without starting it and prints its UUID, for \`rkt run-prepared\`.\n\n${IMAGE_GRAMMAR}`,
-    flags: [...flags.PREPARE_FLAGS, flags.quiet, flags.accelerator, flags.kernel, flags.cpus, flags.mem, ...flags.APP_FLAGS],
+    flags: [...flags.PREPARE_FLAGS, flags.quiet, flags.accelerator, flags.kernel, flags.cpus, flags.mem, flags.sealed, ...flags.APP_FLAGS],
     needsRoot: true,
     grammar: 'images',
     appArguments: true,
@@ -170,6 +269,27 @@ Use --grace-period=0s to effectively disable the grace period.`,
     load: () => import('./commands/stop.ts'),
   },
   {
+    name: 'trust',
+    usage: '[--prefix=PREFIX | --root] [PUBKEY ...] | --tuf=URL [--prefix=PREFIX | --root] [ROOT.json]',
+    summary: 'Trust a key for image verification',
+    description: `Adds keys to the local keystore for use in verifying signed images.
+
+PUBKEY may be either a local file or URL.
+
+PREFIX scopes the applicability of PUBKEY to image names sharing PREFIX.
+
+Meta discovery of PUBKEY at PREFIX will be attempted if no PUBKEY is specified.
+
+To trust a key for all images instead of for specific images, --root can be specified. Path to a key file must be given (no discovery).
+
+With --tuf, images of registries below PREFIX must be named by the repository of The Update Framework at URL, whose root metadata is ROOT.json.`,
+    flags: [flags.prefix, flags.root, flags.insecureAllowHttp, flags.skipFingerprintReview, flags.tuf],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/trust.ts'),
+  },
+  {
     name: 'version',
     usage: '',
     summary: 'Print the version and exit',
@@ -182,4 +302,4 @@ Use --grace-period=0s to effectively disable the grace period.`,
 ];
 
 /** First words of commands with two. */
-export const GROUPS: Readonly<Record<string, string>> = { image: 'Operate on image(s) in the local store' };
+export const GROUPS: Readonly<Record<string, string>> = { image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };

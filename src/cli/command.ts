@@ -25,6 +25,7 @@ interface CommandBase {
   readonly summary: string;
   readonly description?: string;
   readonly flags: readonly AnyFlag[];
+  /** Works on pods: for root, or in a data directory of one's own. */
   readonly needsRoot: boolean;
 }
 

@@ -7,6 +7,7 @@ import type { FlagValues } from './flags/flag.ts';
 import { SECURE } from './flags/insecure.ts';
 import type { InsecureOptions } from './flags/insecure.ts';
 import * as flags from './flags/table.ts';
+import { userConfigDir as ownConfigDir, userDataDir } from './own-directories.ts';
 import type { Reporter } from './reporter.ts';
 
 export interface CommandContext {
@@ -14,11 +15,16 @@ export interface CommandContext {
   readonly debug: boolean;
   readonly insecure: InsecureOptions;
   readonly localConfigDir: string;
+  /** Directories of configuration, lowest precedence first: system, local, user. */
+  readonly configDirs: readonly string[];
+  readonly trustKeysFromHttps: boolean;
   readonly cwd: string;
   /** Where rkt is installed: the directory that holds `dist/`. */
   readonly installDir: string;
   /** CLOCK_MONOTONIC nanoseconds when the process was started. */
   readonly startNs: bigint;
+  /** Effective user ID. */
+  readonly uid: number;
   /** Read at the first call. */
   config(): Config;
   /** Absolute, without symbolic links. Flag before configuration before default. */
@@ -29,6 +35,8 @@ export interface Surroundings {
   cwd: string;
   installDir: string;
   startNs: bigint;
+  /** Effective user ID. */
+  uid: number;
 }
 
 const DEFAULT_DATA_DIR = '/var/lib/rkt';
@@ -36,10 +44,10 @@ const DEFAULT_SYSTEM_CONFIG_DIR = '/usr/lib/rkt';
 const DEFAULT_LOCAL_CONFIG_DIR = '/etc/rkt';
 
 export function createContext(globals: FlagValues, reporter: Reporter, surroundings: Surroundings): CommandContext {
-  const { cwd } = surroundings;
+  const { cwd, uid } = surroundings;
   const absolute = (path: string): string => resolve(cwd, path);
   const localConfigDir = absolute(globals.last(flags.localConfig) ?? DEFAULT_LOCAL_CONFIG_DIR);
-  const userConfigDir = globals.last(flags.userConfig);
+  const userConfigDir = globals.last(flags.userConfig) ?? (uid === 0 ? undefined : ownConfigDir());
   const layers = [absolute(globals.last(flags.systemConfig) ?? DEFAULT_SYSTEM_CONFIG_DIR), localConfigDir, ...(userConfigDir === undefined ? [] : [absolute(userConfigDir)])];
   let config: Config | undefined;
   let dataDir: string | undefined;
@@ -50,8 +58,10 @@ export function createContext(globals: FlagValues, reporter: Reporter, surroundi
     debug: globals.last(flags.debug) ?? false,
     insecure: globals.last(flags.insecure) ?? SECURE,
     localConfigDir,
+    configDirs: layers,
+    trustKeysFromHttps: globals.last(flags.trustKeysFromHttps) ?? false,
     config: readOnce,
-    dataDir: () => (dataDir ??= withoutLinks(absolute(globals.last(flags.dir) ?? readOnce().paths.data ?? DEFAULT_DATA_DIR))),
+    dataDir: () => (dataDir ??= withoutLinks(absolute(globals.last(flags.dir) ?? readOnce().paths.data ?? (uid === 0 ? DEFAULT_DATA_DIR : userDataDir())))),
   };
 }
 

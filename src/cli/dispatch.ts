@@ -7,6 +7,7 @@ import type { Surroundings } from './context.ts';
 import { FlagValues, HelpRequested, readArguments, readFlags, usage } from './flags/flag.ts';
 import { readImageArguments } from './flags/image-arguments.ts';
 import * as flags from './flags/table.ts';
+import { isOwnDirectory } from './own-directories.ts';
 import { createReporter, FAILURE_STATUS } from './reporter.ts';
 import type { Outcome, Reporter } from './reporter.ts';
 
@@ -15,8 +16,6 @@ const MISSING_COMMAND_STATUS = 2;
 export interface DispatchOptions extends Surroundings {
   /** For tests; the real ones are standard output and standard error. */
   write?(fd: 1 | 2, text: string): void;
-  /** Effective user ID. */
-  uid: number;
 }
 
 type Subject = CommandSpec | { group: string };
@@ -111,11 +110,12 @@ async function runCommand(spec: CommandSpec, { globals, rest }: Addressed, runni
   try {
     const parsed = parse(spec, rest, globals);
     reporter = running.reporterOf(command, globals);
-    if (spec.needsRoot && options.uid !== 0) {
+    const context = createContext(globals, reporter, options);
+    if (spec.needsRoot && !isOwnDirectory(context.dataDir(), options.uid)) {
       reporter.note('cannot run as unprivileged user');
       return FAILURE_STATUS;
     }
-    const { result, exitStatus } = await parsed.run(createContext(globals, reporter, options));
+    const { result, exitStatus } = await parsed.run(context);
     reporter.result(result);
     return exitStatus;
   } catch (error) {

@@ -9,11 +9,11 @@ import { buildPodManifest, finishPodManifest, requireAppSection } from '../stage
 import { preparePod } from '../stage0/prepare.ts';
 import { findStage1 } from '../stage0/stage1-image.ts';
 import { openStore } from '../store/index.ts';
-import type { Store } from '../store/index.ts';
 import type { CommandContext } from './context.ts';
 import type { ImageCommandLine } from './flags/image-arguments.ts';
 import * as flags from './flags/table.ts';
-import { fetchImages, pullPolicyOf } from './images.ts';
+import { fetchImages, pullOptions, signatureOf } from './images.ts';
+import type { FetchImagesOptions } from './images.ts';
 import { machineOptions, podRequest, stage1Choice } from './pod-options.ts';
 
 export interface MadePod {
@@ -24,10 +24,10 @@ export interface MadePod {
 /** The pod is in `prepare`, locked by this process. Warnings go to `warn`. */
 export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void): Promise<MadePod> {
   const store = openStore(context.dataDir());
-  pullPolicyOf(commandLine.pod, 'new');
+  const pull = pullOptions(commandLine.pod, 'new');
   const choice = stage1Choice(commandLine.pod);
   const stage1 = await findStage1(choice, { store, config: context.config(), installDir: context.installDir, cwd: context.cwd });
-  const { manifest, warnings } = await podManifestOf(commandLine, { store, context });
+  const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });
   for (const warning of warnings) warn(warning);
   const uuidFile = commandLine.pod.last(flags.uuidFileSave);
   const pod = preparePod({
@@ -43,17 +43,17 @@ export async function makePod(commandLine: ImageCommandLine, context: CommandCon
   return { pod, manifest };
 }
 
-async function podManifestOf(commandLine: ImageCommandLine, options: { store: Store; context: CommandContext }): Promise<{ manifest: PodManifest; warnings: string[] }> {
+async function podManifestOf(commandLine: ImageCommandLine, options: FetchImagesOptions): Promise<{ manifest: PodManifest; warnings: string[] }> {
   const { context } = options;
   const file = commandLine.pod.last(flags.podManifest);
   if (file !== undefined) return { manifest: await readPodManifestFile(resolve(context.cwd, file), options), warnings: [] };
-  const wanted = commandLine.images.map(({ image, flags: given }) => ({ text: image, ...(given.has(flags.exec) ? {} : { accept: requireAppSection }) }));
+  const wanted = commandLine.images.map(({ image, flags: given }) => ({ text: image, ...signatureOf(given), ...(given.has(flags.exec) ? {} : { accept: requireAppSection }) }));
   const fetched = await fetchImages(wanted, options);
   return buildPodManifest(podRequest(commandLine, fetched, context));
 }
 
 /** A manifest someone wrote: its images are fetched by ID, and an app without a section gets that of its image. */
-async function readPodManifestFile(path: string, options: { store: Store; context: CommandContext }): Promise<PodManifest> {
+async function readPodManifestFile(path: string, options: FetchImagesOptions): Promise<PodManifest> {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

@@ -18,7 +18,7 @@ import * as flags from './flags/table.ts';
 /** Throws RktError USAGE for flags that exclude each other. */
 export function checkPodFlags({ pod, images }: ImageCommandLine): void {
   if (pod.has(flags.podManifest)) {
-    const excluded = [flags.inheritEnv, flags.setEnv, flags.setEnvFile, flags.volume, flags.mount, flags.storeOnly, flags.noStore];
+    const excluded = [flags.inheritEnv, flags.setEnv, flags.setEnvFile, flags.volume, flags.mount, flags.port, flags.storeOnly, flags.noStore];
     if (images.length > 0 || excluded.some((flag) => pod.has(flag))) throw usage('conflicting flags set with --pod-manifest (see --help)');
   } else if (images.length === 0) {
     throw usage('must provide at least one image or specify the pod manifest');
@@ -53,6 +53,7 @@ export function podRequest({ pod, images }: ImageCommandLine, fetched: readonly 
   return {
     apps: images.map((argument, index) => appRequest(argument, fetched[index])),
     volumes: uniqueVolumes(pod),
+    ports: pod.all(flags.port),
     mounts: pod.all(flags.mount),
     inheritedEnvironment: pod.last(flags.inheritEnv) === true ? variables(inheritedEnvironment()) : [],
     environment: [...fromFiles, ...explicit],
@@ -91,6 +92,8 @@ export function machineOptions(values: FlagValues, context: CommandContext): Mac
     kernel: kernel === undefined ? undefined : resolve(context.cwd, kernel),
     cpus: values.last(flags.cpus),
     memoryMib: values.last(flags.mem),
+    tpm: values.last(flags.tpm),
+    sealed: values.last(flags.sealed),
   };
   return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
 }

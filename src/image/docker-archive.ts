@@ -39,6 +39,7 @@ export function openDockerArchive(files: ArchiveFiles, options: ChooseOptions): 
     id: imageIdOf(createHash('sha512').update(bytes).digest('hex')),
     config,
     configDigest: `sha256:${sha256Hex}`,
+    documents: { config: bytes },
     naming: { fileName: options.fileName, ...(reference === undefined ? {} : { reference }) },
     layers: image.Layers.map((path, position) => {
       const slice = files.open(path);

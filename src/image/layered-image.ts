@@ -17,11 +17,19 @@ export interface LayerBlob {
   name: string;
   /** Of the blob as stored; unknown in `docker save` archives, where the diff ID alone tells. */
   digest?: string;
+  mediaType?: string;
   sizeBytes: number;
   /** Digest of the uncompressed tar. */
   diffID: string;
-  /** The blob as stored. Closed when the stream ends or is given up. */
-  open(): ByteSource;
+  /** The blob as stored. Closed when the stream ends or is given up; the signal interrupts waiting for it. */
+  open(signal?: AbortSignal): ByteSource;
+}
+
+/** Documents as they were found, byte for byte. */
+export interface ImageDocuments {
+  config: Uint8Array;
+  /** `docker save` archives have none. */
+  manifest?: Uint8Array;
 }
 
 /** An OCI or Docker image of which config and manifest are verified and parsed, and layers are not read yet. */
@@ -33,6 +41,7 @@ export interface LayeredImage {
   config: OciConfig;
   configDigest: string;
   manifestDigest?: string;
+  documents: ImageDocuments;
   naming: ImageNaming;
   /** Lowest first. */
   layers: LayerBlob[];

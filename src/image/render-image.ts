@@ -4,13 +4,15 @@ import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { renderDisk } from '../rootfs/index.ts';
-import type { Layer, RenderOptions } from '../rootfs/index.ts';
+import type { Layer, RenderOptions, TarRecorder } from '../rootfs/index.ts';
 import { diskFile, sha256 } from '../store/disk-file.ts';
 import { fileError } from '../store/fs-error.ts';
 import type { NewDisk } from '../store/store.ts';
 import { hasherOf, observed, requireDigest } from './bytes.ts';
 import { decompress } from './decompress.ts';
 import type { LayerBlob } from './layered-image.ts';
+import { recipeWriter } from './recipe-file.ts';
+import type { RecipeWriter } from './recipe-file.ts';
 
 export interface ReadProgress {
   /** Bytes of the image as stored (compressed). */
@@ -43,50 +45,104 @@ export interface RenderLayersOptions {
 
 /** Renders the layers of an OCI or Docker image. Throws DIGEST for any byte that is not what the image names. */
 export async function renderLayers(directory: string, blobs: readonly LayerBlob[], { onRead, onWarning }: RenderLayersOptions): Promise<NewDisk> {
+  const progress = { doneBytes: 0, totalBytes: blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0) };
+  const onChunk = (sizeBytes: number): void => {
+    progress.doneBytes += sizeBytes;
+    onRead?.({ ...progress });
+  };
+  let current: VerifiedBlob | undefined;
+  /** Each layer is compared when the renderer asks for the next one (or the end), so nothing is committed that was not verified. */
+  async function* layers(): AsyncGenerator<Layer> {
+    for (const [index, blob] of blobs.entries()) {
+      current = verifiedBlob(blob, onChunk);
+      yield { kind: 'oci', tar: current.tar, name: blob.name, recorder: recipes.recorder(index) };
+      await current.finish();
+      current = undefined;
+    }
+  }
+  const recipes = recipeWriters(directory);
   try {
-    return await renderTo(directory, verifiedLayers(blobs, onRead), onWarning === undefined ? {} : { onWarning });
+    return recipes.finish(await renderTo(directory, layers(), onWarning === undefined ? {} : { onWarning }));
   } catch (error) {
     // A damaged layer mostly shows as damaged compression or a broken tar before its sum is complete; the sum says why.
-    if (error instanceof RktError && error.code === 'BAD_IMAGE') await requireStoredDigests(blobs);
+    if (error instanceof RktError && error.code === 'BAD_IMAGE') await current?.requireStoredDigest();
     throw error;
+  } finally {
+    recipes.close();
+    await current?.close();
   }
 }
 
-async function requireStoredDigests(blobs: readonly LayerBlob[]): Promise<void> {
-  for (const blob of blobs) {
-    if (blob.digest === undefined) continue;
-    const hash = hasherOf(blob.digest);
-    for await (const chunk of blob.open()) hash.update(chunk);
-    requireDigest(blob.name, blob.digest, hash.digest('hex'));
-  }
+/** Recipes of all layers of a disk, in a directory beside it. */
+export function recipeWriters(directory: string): { recorder(index: number): TarRecorder; finish(disk: NewDisk): NewDisk; close(): void } {
+  const recipeDir = join(directory, 'recipe');
+  const writers: RecipeWriter[] = [];
+  return {
+    recorder: (index) => {
+      writers.at(-1)?.end();
+      const writer = recipeWriter(recipeDir, index);
+      writers.push(writer);
+      return writer.recorder;
+    },
+    finish: (disk) => {
+      writers.at(-1)?.end();
+      for (const writer of writers) writer.finish();
+      return writers.length === 0 ? disk : { ...disk, recipeDir };
+    },
+    close: () => writers.forEach((writer) => writer.close()),
+  };
 }
 
-/**
- * The layers as the renderer wants them. Each is hashed while it is read, as stored and uncompressed, and compared when the
- * renderer asks for the next one (or the end), so nothing is committed that was not verified.
- */
-async function* verifiedLayers(blobs: readonly LayerBlob[], onRead: OnRead | undefined): AsyncGenerator<Layer> {
-  const totalBytes = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
-  let doneBytes = 0;
-  for (const blob of blobs) {
-    const storedHash = blob.digest === undefined ? undefined : hasherOf(blob.digest);
-    const diffHash = hasherOf(blob.diffID);
-    const stored = observed(blob.open(), (chunk) => {
-      storedHash?.update(chunk);
-      doneBytes += chunk.length;
-      onRead?.({ doneBytes, totalBytes });
-    });
-    const tar = observed(drained(stored, decompress(stored, blob.name)), (chunk) => diffHash.update(chunk));
-    yield { kind: 'oci', tar, name: blob.name };
+interface VerifiedBlob {
+  /** Uncompressed. Giving it up leaves the stored stream open. */
+  tar: AsyncGenerator<Uint8Array>;
+  /** Reads what is left, and compares both digests. Throws DIGEST. */
+  finish(): Promise<void>;
+  /** The same for the digest of the blob as stored alone. */
+  requireStoredDigest(): Promise<void>;
+  close(): Promise<void>;
+}
+
+function verifiedBlob(blob: LayerBlob, onChunk: (sizeBytes: number) => void): VerifiedBlob {
+  const storedHash = blob.digest === undefined ? undefined : hasherOf(blob.digest);
+  const diffHash = hasherOf(blob.diffID);
+  let isUnreadable = false;
+  async function* read(): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const chunk of blob.open()) {
+        storedHash?.update(chunk);
+        onChunk(chunk.length);
+        yield chunk;
+      }
+    } catch (error) {
+      isUnreadable = true;
+      throw error;
+    }
+  }
+  const stored = read();
+  const drain = async (): Promise<void> => {
+    for (let next = await stored.next(); next.done !== true; next = await stored.next());
+  };
+  const requireStoredDigest = async (): Promise<void> => {
+    // What could not be read has been reported as that.
+    if (isUnreadable) return;
+    await drain();
     if (blob.digest !== undefined && storedHash !== undefined) requireDigest(blob.name, blob.digest, storedHash.digest('hex'));
-    requireDigest(`${blob.name}: uncompressed`, blob.diffID, diffHash.digest('hex'));
-  }
+  };
+  return {
+    tar: observed(decompress(keptOpen(stored), blob.name), (chunk) => diffHash.update(chunk)),
+    finish: async () => {
+      await requireStoredDigest();
+      requireDigest(`${blob.name}: uncompressed`, blob.diffID, diffHash.digest('hex'));
+    },
+    requireStoredDigest,
+    close: async () => void (await stored.return(undefined)),
+  };
 }
 
-/** Reads what a decompressor left of its source, so that the sum of the source is complete. */
-async function* drained(source: AsyncGenerator<Uint8Array>, result: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield* result;
-  for await (const chunk of source) void chunk;
+/** A stream whose reader may stop early without ending it for others. */
+function keptOpen(source: AsyncGenerator<Uint8Array>): AsyncIterable<Uint8Array> {
+  return { [Symbol.asyncIterator]: () => ({ next: () => source.next() }) };
 }
 
 /** SHA-512 of a stream, and the stream. */

@@ -24,6 +24,8 @@ export interface GcHost {
   print(stream: 'stdout' | 'stderr', line: string): void;
   /** A problem with one pod; the others go on. */
   problem(message: string, cause: unknown): void;
+  /** Takes the pod's networks down, if it has any. */
+  cleanUpNetwork(pod: PodHandle): Promise<void>;
   /** Calls the stage1 entrypoint `gc` of the pod. */
   cleanUpStage1(pod: PodHandle): void;
 }
@@ -44,16 +46,16 @@ export async function collectGarbage(dataDir: string, options: GcOptions, host: 
     if (ageMs(pod) <= options.gracePeriodMs) {
       host.print('stderr', `pod "${pod.uuid}" not removed: still within grace period (${formatDuration(options.gracePeriodMs)})`);
     } else {
-      collectOne(pod, host);
+      await collectOne(pod, host);
     }
   }
-  for (const pod of walkPods(dataDir, ['garbage'])) collectOne(pod, host);
+  for (const pod of walkPods(dataDir, ['garbage'])) await collectOne(pod, host);
 }
 
-function collectOne(pod: PodHandle, host: GcHost): void {
+async function collectOne(pod: PodHandle, host: GcHost): Promise<void> {
   if (!lockExclusively(pod)) return;
   host.print('stdout', `Garbage collecting pod "${pod.uuid}"`);
-  deletePod(pod, host);
+  await deletePod(pod, host);
 }
 
 interface Move {
@@ -80,9 +82,16 @@ async function moveAll(dataDir: string, host: GcHost, move: Move): Promise<void>
  * Removes a pod that is in `exited-garbage` or `garbage` and exclusively locked by the caller. False: something is
  * left and a problem was told; the next gc tries again.
  */
-export function deletePod(pod: PodHandle, host: GcHost): boolean {
+export async function deletePod(pod: PodHandle, host: GcHost): Promise<boolean> {
   if (pod.directory !== 'exited-garbage' && pod.directory !== 'garbage') {
     throw new RktError('INTERNAL', `non-garbage pod "${pod.uuid}" (status "${pod.state}"), skipped`);
+  }
+  try {
+    await host.cleanUpNetwork(pod);
+  } catch (cause) {
+    // What is left is known only from the pod directory.
+    host.problem(`pod "${pod.uuid}" not removed: its network cannot be taken down`, cause);
+    return false;
   }
   if (pod.directory === 'exited-garbage') {
     try {
@@ -143,7 +152,7 @@ async function removeFrom(pod: PodHandle, host: GcHost, step: { to?: PodDirector
     host.problem('rename error', cause);
     return false;
   }
-  return deletePod(pod, host);
+  return await deletePod(pod, host);
 }
 
 /** Time since the directory was last moved or changed: rename(2) sets ctime. */

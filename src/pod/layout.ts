@@ -21,6 +21,9 @@ export const POD_FILES = {
   status: 'status',
   supervisorStatus: 'supervisor-status',
   networks: 'net-info.json',
+  guestNetwork: 'network.json',
+  resolvConf: 'rkt-resolv.conf',
+  hosts: 'rkt-hosts',
 } as const;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

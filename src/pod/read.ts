@@ -19,6 +19,8 @@ export interface PodNetwork {
   ip?: string;
   args?: string;
   mask?: string;
+  /** rkt had none. */
+  ip6?: string;
 }
 
 export type AppState = 'created' | 'running' | 'exited' | 'unknown';

@@ -7,6 +7,7 @@ import type { Attributes, Inode } from './inode.ts';
 import type { TarLimits } from './limits.ts';
 import { splitPath } from './path.ts';
 import type { TarEntry } from './tar-entry.ts';
+import type { TarRecorder } from './tar-recipe.ts';
 import { TreeError, type Tree } from './tree.ts';
 import { encodeXattrs, reasonToDropXattr } from './xattr.ts';
 
@@ -33,6 +34,8 @@ export interface LayerContext {
   name: string;
   /** Names beginning with `.wh.` remove what is below (OCI image-spec, layer.md, "Whiteouts"). */
   hasWhiteouts: boolean;
+  /** Told where the contents of its files go. */
+  recorder: TarRecorder | undefined;
   /** Dropped xattrs that were already warned about. */
   warned: Set<string>;
 }
@@ -84,7 +87,9 @@ async function place(merge: Merge, layer: LayerContext, placed: { entry: TarEntr
     tree.putDirectory(tree.makeDirectory(parentPath, layer.number), name, { attributes, layer: layer.number });
     return;
   }
+  const recorded = layer.recorder?.expect(entry);
   const inode = await newInode(merge, entry, attributes);
+  if (recorded !== undefined && inode.type === 'file') recorded.inode = inode;
   tree.put(tree.makeDirectory(parentPath, layer.number), name, { inode, layer: layer.number });
 }
 

@@ -9,19 +9,30 @@ import type { Sha256 } from './hash.ts';
 import { entryError, mergeEntry, type LayerContext, type Merge } from './layer.ts';
 import { DEFAULT_TAR_LIMITS, type TarLimits } from './limits.ts';
 import { splitPath } from './path.ts';
+import type { TarEntry } from './tar-entry.ts';
 import { readTar } from './tar-reader.ts';
+import type { TarRecorder } from './tar-recipe.ts';
 import { Tree } from './tree.ts';
 import { hashTree, rootHashOf, writeVerity } from './verity.ts';
 import { applyWhitelist } from './whitelist.ts';
 
-export type LayerKind = 'oci' | 'aci';
+export type Layer = TarLayer | TreeLayer;
 
-export interface Layer {
+export interface TarLayer {
   /** `aci`: only what is in `rootfs/` becomes files, and `manifest` is handed to `onAciManifest`. */
-  kind: LayerKind;
+  kind: 'oci' | 'aci';
   /** The uncompressed tar stream. It is read to its end (unless rendering fails), so a digest computed on the way is complete. */
   tar: ByteSource;
   /** Stands at the beginning of messages about this layer. */
+  name: string;
+  /** Learns how to write the tar again. */
+  recorder?: TarRecorder;
+}
+
+/** What another disk holds (see `entriesOfDisk`); nothing in it means a whiteout. */
+export interface TreeLayer {
+  kind: 'tree';
+  entries: AsyncIterable<TarEntry>;
   name: string;
 }
 
@@ -31,7 +42,7 @@ export interface RenderOptions {
   /** Of the topmost ACI, absolute paths: what is not on it is left out of the disk, unless it is the parent of something that is. Empty: everything is kept. */
   pathWhitelist?: readonly string[] | (() => readonly string[]);
   /** Gets `manifest` of each ACI layer when the layer was read. A throw ends the rendering. */
-  onAciManifest?(manifest: Uint8Array, layer: Layer): void | Promise<void>;
+  onAciManifest?(manifest: Uint8Array, layer: TarLayer): void | Promise<void>;
   /** Told what is left out of the disk on purpose (xattrs that no file system on Linux can hold), one line each. */
   onWarning?(message: string): void;
 }
@@ -72,11 +83,11 @@ export async function renderDisk(layers: AsyncIterable<Layer> | Iterable<Layer>,
 
 async function mergeLayer(merge: Merge, { layer, number, options }: { layer: Layer; number: number; options: RenderOptions }): Promise<void> {
   const { limits } = merge;
-  const context: LayerContext = { number, name: layer.name, hasWhiteouts: layer.kind === 'oci', warned: new Set() };
+  const context: LayerContext = { number, name: layer.name, hasWhiteouts: layer.kind === 'oci', recorder: layer.kind === 'tree' ? undefined : layer.recorder, warned: new Set() };
   const aci = layer.kind === 'aci' ? new AciLayout(layer.name, limits) : undefined;
-  const counted = countBytes(layer.tar);
+  const counted = countBytes(layer.kind === 'tree' ? NOTHING : (layer.recorder?.watch(layer.tar) ?? layer.tar));
   let entries = 0;
-  for await (const entry of readTar(counted.source, { limits, name: layer.name })) {
+  for await (const entry of layer.kind === 'tree' ? layer.entries : readTar(counted.source, { limits, name: layer.name })) {
     entries++;
     const path = splitPath(entry.path);
     if (typeof path === 'string') throw entryError(context, entry, { code: 'BAD_IMAGE', message: path });
@@ -86,10 +97,12 @@ async function mergeLayer(merge: Merge, { layer, number, options }: { layer: Lay
   }
   limits.totalBytes -= counted.sizeBytes();
   limits.entries -= entries;
-  if (aci === undefined) return;
+  if (aci === undefined || layer.kind === 'tree') return;
   const manifest = aci.finish();
   await options.onAciManifest?.(manifest, layer);
 }
+
+const NOTHING: ByteSource = { async *[Symbol.asyncIterator]() {} };
 
 function countBytes(source: ByteSource): { source: ByteSource; sizeBytes: () => number } {
   let sizeBytes = 0;

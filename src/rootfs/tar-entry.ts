@@ -39,6 +39,8 @@ export interface TarEntry {
   sizeBytes: number;
   /** Where data is, ascending and apart, of a file stored as sparse; undefined: everywhere. */
   extents: readonly Extent[] | undefined;
+  /** Where the content begins in the stream, of a file whose content lies there in one piece. */
+  bodyAt?: number;
   /** The content at ascending offsets; what lies between reads as zeros. To be read before the next entry is asked for; what is not read is skipped. */
   body: AsyncIterable<TarData>;
 }

@@ -244,7 +244,8 @@ class TarArchive {
     if (content.sizeBytes > this.#limits.fileBytes) {
       throw this.#error('LIMIT', `file of ${content.sizeBytes} bytes exceeds ${this.#limits.fileBytes} bytes`);
     }
-    return { ...entry, ...content, body: this.#body(this.#stored, content.extents) };
+    const place = content.extents === undefined ? { bodyAt: this.#reader.positionBytes } : {};
+    return { ...entry, ...content, ...place, body: this.#body(this.#stored, content.extents) };
   }
 
   #type(header: TarHeader, path: string): TarEntryType {

@@ -1,4 +1,5 @@
-import { copyByteString } from './bytes.ts';
+import { RktError } from '../error.ts';
+import { byteStringFrom, copyByteString } from './bytes.ts';
 
 /** Name prefixes the file system knows by number (linux/fs/erofs/erofs_fs.h, EROFS_XATTR_INDEX_*); the two ACLs are whole names. */
 const PREFIXES = [
@@ -56,4 +57,24 @@ function encodeEntry(name: string, value: Uint8Array): Uint8Array {
 /** The inode field i_xattr_icount for an area of this size. */
 export function xattrCountField(area: Uint8Array | undefined): number {
   return area === undefined ? 0 : (area.length - HEADER_BYTES) / 4 + 1;
+}
+
+/** Size of the area that a field i_xattr_icount tells. */
+export function xattrAreaBytes(countField: number): number {
+  return countField === 0 ? 0 : HEADER_BYTES + (countField - 1) * 4;
+}
+
+/** The opposite of `encodeXattrs`. Throws RktError IO. */
+export function decodeXattrs(area: Uint8Array, name: string): Map<string, Uint8Array> {
+  const xattrs = new Map<string, Uint8Array>();
+  for (let at = HEADER_BYTES; at < area.length; ) {
+    const [nameBytes = 0, index = 0, low = 0, high = 0] = area.subarray(at, at + ENTRY_HEADER_BYTES);
+    const valueAt = at + ENTRY_HEADER_BYTES + nameBytes;
+    const endAt = valueAt + low + high * 256;
+    const known = PREFIXES.find((prefix) => prefix.index === index);
+    if (known === undefined || endAt > area.length) throw new RktError('IO', `${name}: damaged: xattrs`);
+    xattrs.set(known.prefix + byteStringFrom(area.subarray(at + ENTRY_HEADER_BYTES, valueAt)), area.slice(valueAt, endAt));
+    at = Math.ceil(endAt / 4) * 4;
+  }
+  return xattrs;
 }

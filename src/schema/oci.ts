@@ -19,6 +19,8 @@ export interface Descriptor {
   urls?: string[];
   annotations?: Record<string, string>;
   platform?: OciPlatform;
+  /** In lists of referrers: what kind of thing refers. */
+  artifactType?: string;
 }
 
 export interface OciIndex {
@@ -109,6 +111,7 @@ const descriptor: Check<Descriptor> = objectOf<Descriptor>({
   urls: optional(arrayOf(stringValue)),
   annotations: optional(mapOf(stringValue)),
   platform: optional(platform),
+  artifactType: optional(stringValue),
 });
 
 const schemaVersion: Check<2> = (value, place) =>

@@ -11,7 +11,7 @@ export type ConfigObject = Readonly<Record<string, unknown>>;
 
 export interface Config {
   /** Absolute directories. */
-  paths: { data?: string; stage1Images?: string };
+  paths: { data?: string; stage1Images?: string; cniPlugins?: string };
   stage1: { name?: string; version?: string; location?: string };
   /** Kinds that other parts read, merged: one entry per domain or registry. */
   credentials: ConfigObject[];
@@ -70,7 +70,8 @@ function applyFile(file: ConfigFile, merging: Merging): void {
     case 'paths': {
       const data = field('data', absolutePath);
       const stage1Images = field('stage1-images', absolutePath);
-      config.paths = { ...config.paths, ...(data === undefined ? {} : { data }), ...(stage1Images === undefined ? {} : { stage1Images }) };
+      const cniPlugins = field('cni-plugins', absolutePath);
+      config.paths = { ...config.paths, ...(data === undefined ? {} : { data }), ...(stage1Images === undefined ? {} : { stage1Images }), ...(cniPlugins === undefined ? {} : { cniPlugins }) };
       break;
     }
     case 'stage1': {

@@ -3,8 +3,9 @@
  * acts on, so nothing here looks at the machine.
  */
 import { RktError } from '../error.ts';
+import { portMappings } from '../network/port-mappings.ts';
 import { APPC_VERSION, checkValue, podManifest as podManifestCheck, sanitizeACName } from '../schema/index.ts';
-import type { App, EnvironmentVariable, ImageManifest, Isolator, Mount, MountPoint, NameValue, PodManifest, RuntimeApp, Volume } from '../schema/index.ts';
+import type { App, EnvironmentVariable, ExposedPort, ImageManifest, Isolator, Mount, MountPoint, NameValue, PodManifest, RuntimeApp, Volume } from '../schema/index.ts';
 
 /** One image of the command line with what was asked for it. */
 export interface AppRequest {
@@ -32,6 +33,8 @@ export interface AppRequest {
 export interface PodRequest {
   apps: readonly AppRequest[];
   volumes: readonly Volume[];
+  /** Ports of apps, by their names, that this host makes reachable. */
+  ports: readonly ExposedPort[];
   /** For all apps; an app's own mount on the same path wins. */
   mounts: readonly Mount[];
   /** Of the caller, lowest in precedence. */
@@ -60,6 +63,7 @@ export function buildPodManifest(request: PodRequest): BuiltManifest {
   for (const app of apps) connectMountPoints(app, volumes, warnings);
   const manifest: PodManifest = { acVersion: APPC_VERSION, acKind: 'PodManifest', apps };
   if (volumes.length > 0) manifest.volumes = volumes;
+  if (request.ports.length > 0) manifest.ports = [...request.ports];
   return { manifest: finishPodManifest(manifest, 'the pod of this command line'), warnings };
 }
 
@@ -72,6 +76,7 @@ export function finishPodManifest(manifest: PodManifest, origin: string): PodMan
   for (const app of manifest.apps) {
     if ((app.app?.exec.length ?? 0) === 0) throw new RktError('BAD_IMAGE', `image ${JSON.stringify(app.image.name ?? app.image.id)} has an empty "exec" (try --exec=BINARY)`);
   }
+  portMappings(manifest);
   return checkValue(manifest, podManifestCheck, { origin });
 }
 

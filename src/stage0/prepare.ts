@@ -9,6 +9,7 @@ import type { PodHandle } from '../pod/index.ts';
 import type { PodManifest } from '../schema/index.ts';
 import type { Stage1Image, Store } from '../store/index.ts';
 import { createScratchDisk } from './scratch.ts';
+import { createTpmState } from './tpm-state.ts';
 
 const FILE_MODE = 0o640;
 const DIRECTORY_MODE = 0o750;
@@ -22,6 +23,9 @@ export interface MachineOptions {
   kernel?: string;
   cpus?: number;
   memoryMib?: number;
+  tpm?: 'on' | 'off' | 'host';
+  /** After the launch the host may change nothing in the pod. */
+  sealed?: boolean;
 }
 
 export interface PrepareRequest {
@@ -112,6 +116,7 @@ function writePod(podDir: string, request: PrepareRequest): void {
   }
 
   createScratchDisk(store.dataDir, join(podDir, POD_FILES.scratch));
+  if (request.machine.tpm !== 'off') createTpmState(store.dataDir, podDir);
   log('Writing pod manifest');
   write(join(podDir, POD_FILES.manifest), JSON.stringify(manifest));
 }

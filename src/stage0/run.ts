@@ -10,14 +10,15 @@ import { parseImageManifest } from '../schema/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
 import { entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
+import { connectPod } from './pod-network.ts';
+import type { NetworkRequest } from './pod-network.ts';
 import type { MachineOptions } from './prepare.ts';
 
-export interface RunRequest {
-  networks: readonly { name: string; args?: string }[];
+export interface RunRequest extends NetworkRequest {
   interactive: boolean;
-  hostname?: string;
   localConfigDir: string;
-  insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
+  /** Protections that are off. */
+  insecure: { capabilities: boolean; paths: boolean; seccomp: boolean } & Readonly<Record<string, boolean>>;
   /** Replaces, field by field, what `prepare` has kept. */
   machine: MachineOptions;
   timing: boolean;
@@ -26,18 +27,6 @@ export interface RunRequest {
   startNs: bigint;
   /** What stage1 gets as its environment. */
   env: Record<string, string>;
-  log(message: string): void;
-}
-
-const SUPPORTED_NETWORKS: readonly string[] = ['default', 'none'];
-
-/** What can be refused before anything is made. */
-export function checkNetworks(networks: RunRequest['networks']): void {
-  const names = networks.map(({ name }) => name);
-  if (names.includes('host')) throw new RktError('UNSUPPORTED', 'flavor kvm requires private network configuration (try --net)');
-  const other = networks.find(({ name, args }) => !SUPPORTED_NETWORKS.includes(name) || args !== undefined);
-  if (other !== undefined) throw new RktError('UNSUPPORTED', `network ${JSON.stringify(other.name)}${other.args === undefined ? '' : ' with arguments'} is not supported by this version of rkt`, { hint: '--net=default and --net=none are' });
-  if (names.length > 1) throw new RktError('USAGE', `--net=${names.join(',')}: only one network is supported by this version of rkt`);
 }
 
 /**
@@ -45,14 +34,15 @@ export function checkNetworks(networks: RunRequest['networks']): void {
  * locked by this process. What can fail is tried before the move, so that a pod that cannot start is not marked as run.
  */
 export async function runPod(pod: PodHandle, request: RunRequest): Promise<never> {
-  checkNetworks(request.networks);
-  const apps = readPodManifest(pod).apps;
-  if (request.interactive && apps.length !== 1) throw new RktError('USAGE', 'interactive option only supports pods with one app');
+  const manifest = readPodManifest(pod);
+  if (request.interactive && manifest.apps.length !== 1) throw new RktError('USAGE', 'interactive option only supports pods with one app');
   request.log('Setting up stage1');
   const stage1 = readStage1Manifest(pod);
   const entrypoint = entrypointPath(currentPath(pod), stage1, 'run');
-  const machine = await machineArguments(pod, request);
-  const argv = [entrypoint, ...runArguments(request, interfaceVersion(stage1)), ...machine, pod.uuid];
+  const machine: MachineOptions = { ...readMachineOptions(pod), ...request.machine };
+  const machineFlags = await machineArguments(pod, machine, request);
+  const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
+  const argv = [entrypoint, ...runArguments(request, interfaceVersion(stage1)), ...machineFlags, ...network.args, pod.uuid];
 
   movePod(pod, 'run');
   await syncMoves(pod);
@@ -65,7 +55,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
     path: entrypoint,
     argv,
     env: { ...request.env, RKT_LOCK_FD: String(pod.fd), RKT_START_NS: String(request.startNs) },
-    inherit: [pod.fd],
+    inherit: [pod.fd, ...network.inherit],
   });
 }
 
@@ -82,13 +72,15 @@ function runArguments(request: RunRequest, version: number): string[] {
     if (request.insecure.paths) args.push('--disable-paths');
     if (request.insecure.seccomp) args.push('--disable-seccomp');
   }
-  if (version >= 4) args.push('--dns-conf-mode=resolv=default,hosts=default');
+  if (version >= 4) args.push(`--dns-conf-mode=resolv=${request.names.resolv},hosts=${request.names.hosts}`);
   return args;
 }
 
+/** The others are over when the pod starts; they are passed on to be measured. */
+const GUEST_PROTECTIONS: readonly string[] = ['capabilities', 'paths', 'seccomp'];
+
 /** Flags of our own stage1; only what was asked for, so that others can be used as long as nothing is. */
-async function machineArguments(pod: PodHandle, request: RunRequest): Promise<string[]> {
-  const machine: MachineOptions = { ...readMachineOptions(pod), ...request.machine };
+async function machineArguments(pod: PodHandle, machine: MachineOptions, request: RunRequest): Promise<string[]> {
   const args: string[] = [];
   if (machine.accelerator !== undefined) args.push(`--accel=${machine.accelerator}`);
   if (machine.kernel !== undefined) {
@@ -98,6 +90,9 @@ async function machineArguments(pod: PodHandle, request: RunRequest): Promise<st
   }
   if (machine.memoryMib !== undefined) args.push(`--memory-mib=${machine.memoryMib}`);
   if (machine.cpus !== undefined) args.push(`--cpus=${machine.cpus}`);
+  if (machine.sealed === true) args.push('--sealed');
+  const onHost = Object.entries(request.insecure).flatMap(([name, isOff]) => (isOff && !GUEST_PROTECTIONS.includes(name) ? [name] : []));
+  if (onHost.length > 0) args.push(`--insecure-on-host=${onHost.join(',')}`);
   if (request.timing) args.push('--timing');
   return args;
 }

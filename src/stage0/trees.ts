@@ -7,6 +7,13 @@ import { pathInPod, POD_FILES, walkPods } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { Store } from '../store/index.ts';
 
+/** Trees that pods refer to, in whatever state they are. */
+export function treesOfPods(store: Store): Set<string> {
+  const used = new Set<string>();
+  for (const pod of walkPods(store.dataDir)) for (const tree of treesOf(pod)) used.add(tree);
+  return used;
+}
+
 /** Does nothing while a pod is being prepared (it may be about to refer to one): the next call will find them. */
 export function removeUnusedTrees(store: Store): void {
   const trees = store.listTrees();
@@ -16,8 +23,8 @@ export function removeUnusedTrees(store: Store): void {
   const lock = lockFile(join(locks, 'prepareLock'), 'exclusive', { block: false });
   if (lock === null) return;
   try {
-    const used = new Set(store.listImages().map(({ treeStoreID }) => treeStoreID));
-    for (const pod of walkPods(store.dataDir)) for (const tree of treesOf(pod)) used.add(tree);
+    const used = treesOfPods(store);
+    for (const { treeStoreID } of store.listImages()) used.add(treeStoreID);
     for (const tree of trees) if (!used.has(tree)) store.removeTree(tree);
   } finally {
     lock.release();

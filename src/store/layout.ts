@@ -12,6 +12,12 @@ export interface StoreLayout {
   stage1: string;
   /** `<key>.json`: which image a local file was. */
   sources: string;
+  /** `<key>.json`: which image a name or URL was. */
+  remotes: string;
+  /** `<imageID>/config`, `<imageID>/manifest`: documents of OCI and Docker images, byte for byte. */
+  documents: string;
+  /** `<algorithm>/<digits>`: layers as they came, where they are kept. */
+  blobs: string;
   /** Everything half-made. */
   tmp: string;
   locks: string;
@@ -25,6 +31,9 @@ export function storeLayout(dataDir: string): StoreLayout {
     trees: join(cas, 'tree'),
     stage1: join(cas, 'stage1'),
     sources: join(cas, 'source'),
+    remotes: join(cas, 'remote'),
+    documents: join(cas, 'document'),
+    blobs: join(cas, 'blob'),
     tmp: join(cas, 'tmp'),
     locks: join(dataDir, 'locks'),
   };

@@ -1,6 +1,8 @@
 /** What the store remembers, in the shape of its JSON files. */
-import { fail, integerValue, mapOf, objectOf, oneOf, parseDocument, stringValue } from '../schema/check.ts';
+import { arrayOf, booleanValue, fail, integerValue, mapOf, objectOf, oneOf, optional, parseDocument, stringValue } from '../schema/check.ts';
 import type { Check } from '../schema/check.ts';
+import { verifiedBy } from '../schema/verified-by.ts';
+import type { VerifiedBy } from '../schema/verified-by.ts';
 
 export type ImageSource = 'aci' | 'oci' | 'docker';
 
@@ -15,6 +17,12 @@ export interface ImageRecord {
   sizeBytes: number;
   treeStoreID: string;
   source: ImageSource;
+  /** IDs of the images rendered below this one, the uppermost first. */
+  dependencies?: string[];
+  /** Who vouched for it, at whichever fetch; empty for a local file. */
+  verifiedBy?: VerifiedBy[];
+  /** Imported by a name without a version: what that name without a version means. */
+  latest?: boolean;
 }
 
 export interface StoredImage extends ImageRecord {
@@ -54,6 +62,9 @@ const record: Check<ImageRecord> = objectOf<ImageRecord>({
   sizeBytes: integerValue,
   treeStoreID: stringValue,
   source: oneOf(['aci', 'oci', 'docker']),
+  dependencies: optional(arrayOf(stringValue)),
+  verifiedBy: optional(arrayOf(verifiedBy)),
+  latest: optional(booleanValue),
 });
 
 const disk: Check<DiskDescription> = objectOf<DiskDescription>({

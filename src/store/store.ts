@@ -9,12 +9,16 @@ import { RktError } from '../error.ts';
 import { parseImageManifest } from '../schema/appc.ts';
 import type { ImageManifest } from '../schema/appc.ts';
 import { isImageId } from '../schema/names.ts';
+import { parseOciManifest } from '../schema/oci.ts';
+import type { VerifiedBy } from '../schema/verified-by.ts';
 import { UNFINISHED_PREFIX, syncDirectory, writeFileAtomic } from './atomic-write.ts';
 import { errnoName, fileError } from './fs-error.ts';
 import { storeLayout } from './layout.ts';
 import { withLock } from './lock.ts';
 import { parseDiskDescription, parseImageRecord } from './records.ts';
 import type { DiskDescription, ImageRecord, ImageSource, StoredImage } from './records.ts';
+import { forgetRemotesOf, recallRemote, remoteFileName, rememberRemote } from './remote-table.ts';
+import type { RemoteRecord } from './remote-table.ts';
 import { forgetSourcesOf, recallSource, rememberSource, sourceKey } from './source-cache.ts';
 import type { FileIdentity, RememberedSource } from './source-cache.ts';
 import { openWorkspace } from './workspace.ts';
@@ -46,11 +50,21 @@ export interface NewImage {
   id: string;
   manifest: ImageManifest;
   source: ImageSource;
+  /** IDs of the images rendered below it, the uppermost first. */
+  dependencies?: readonly string[];
+  /** Joins what is known of the image already. */
+  verifiedBy?: readonly VerifiedBy[];
+  /** It was asked for by a name without a version. */
+  latest?: boolean;
+  /** Documents of an OCI or Docker image as they were found. */
+  documents?: { config: Uint8Array; manifest?: Uint8Array };
 }
 
 /** A disk file in a workspace, complete but not yet synced. */
 export interface NewDisk extends Omit<DiskDescription, 'path' | 'formatVersion'> {
   path: string;
+  /** What is needed besides the disk to write the image's archives again. */
+  recipeDir?: string;
 }
 
 export interface Stage1Image {
@@ -81,6 +95,8 @@ export interface Store {
   imageManifest(id: string): ImageManifest;
   /** The rendered disk of an image; `path` is absolute. Throws NOT_FOUND. */
   disk(id: string): DiskDescription;
+  /** Directory of what is needed besides the disk to write the image's archives again. */
+  recipeDir(id: string): string;
   hasTree(treeStoreID: string): boolean;
   listTrees(): string[];
   removeTree(treeStoreID: string): void;
@@ -92,6 +108,28 @@ export interface Store {
   listStage1Images(): Stage1Image[];
   /** Moves a directory holding `manifest` and `rootfs/` from a workspace into the store. */
   commitStage1(id: string, preparedDir: string): Stage1Image;
+
+  /** By name and labels; of several the one imported without a version, else the one imported last. */
+  findByName(name: string, labels: Readonly<Record<string, string>>): StoredImage | undefined;
+  /** Adds to who vouched for an image. */
+  addVerifiedBy(id: string, verifiedBy: readonly VerifiedBy[]): void;
+  /** A document of an OCI or Docker image, byte for byte; undefined for ACIs. */
+  document(id: string, kind: 'config' | 'manifest'): Uint8Array | undefined;
+
+  recallRemote(key: string): RemoteRecord | undefined;
+  rememberRemote(remote: RemoteRecord): void;
+  /** Only one process at a time fetches what has this key. */
+  withRemoteLock<T>(key: string, work: () => Promise<T>): Promise<T>;
+
+  /** Path of a layer that was kept. */
+  keptBlob(digest: string): string | undefined;
+  /** Moves a verified layer from a workspace into the store. */
+  keepBlob(digest: string, path: string): void;
+  removeBlob(digest: string): void;
+  /** Bytes of the layers of an image that were kept. */
+  keptBytes(id: string): number;
+  /** Removes kept layers that belong to no image any more. */
+  removeUnusedBlobs(): void;
 
   recallSource(file: SourceFile): RememberedSource | undefined;
   /** `readAtMs`: when reading the file began. A failure to write is no error. */
@@ -109,6 +147,8 @@ export function openStore(dataDir: string): Store {
   const recordPath = (id: string): string => join(layout.images, `${id}.json`);
   const manifestPath = (id: string): string => join(layout.manifests, id);
   const treePath = (treeStoreID: string): string => join(layout.trees, treeStoreID);
+  const documentPath = (id: string, kind: string): string => join(layout.documents, id, kind);
+  const blobPath = (digest: string): string => join(layout.blobs, digest.replace(':', '/'));
   const keyOf = (file: SourceFile): string => sourceKey(file.path, file.selector);
 
   function readImage(id: string): StoredImage | undefined {
@@ -120,6 +160,15 @@ export function openStore(dataDir: string): Store {
     } catch (error) {
       if (errnoName(error) === 'ENOENT') return undefined;
       throw error;
+    }
+  }
+
+  /** A damaged record is about to be replaced: it says nothing. */
+  function readSoundImage(id: string): StoredImage | undefined {
+    try {
+      return readImage(id);
+    } catch {
+      return undefined;
     }
   }
 
@@ -151,6 +200,41 @@ export function openStore(dataDir: string): Store {
     return { ...parseDiskDescription(text, descriptionPath), path: join(directory, 'disk') };
   }
 
+  function listImages(): StoredImage[] {
+    return imageIDs()
+      .map(readImage)
+      .filter((image) => image !== undefined)
+      .sort((a, b) => a.importTimeMs - b.importTimeMs || (a.id < b.id ? -1 : 1));
+  }
+
+  function readDocument(id: string, kind: 'config' | 'manifest'): Uint8Array | undefined {
+    try {
+      return readFileSync(documentPath(id, kind));
+    } catch (error) {
+      if (errnoName(error) === 'ENOENT') return undefined;
+      throw fileError(error, `cannot read ${documentPath(id, kind)}`);
+    }
+  }
+
+  /** Digests of the layers as they came. */
+  function layersOf(id: string): string[] {
+    const bytes = readDocument(id, 'manifest');
+    return bytes === undefined ? [] : parseOciManifest(new TextDecoder().decode(bytes), documentPath(id, 'manifest')).layers.map(({ digest }) => digest);
+  }
+
+  /** Changes a record without marking the image as used. */
+  function rewriteRecord({ lastUsedMs, ...record }: StoredImage): void {
+    writeBelow(recordPath(record.id), JSON.stringify(record));
+    const time = new Date(lastUsedMs);
+    utimesSync(recordPath(record.id), time, time);
+  }
+
+  function addVerifiedBy(id: string, verifiedBy: readonly VerifiedBy[]): void {
+    const image = existingImage(id);
+    const merged = mergeVerifiedBy(image.verifiedBy ?? [], verifiedBy);
+    if (JSON.stringify(merged) !== JSON.stringify(image.verifiedBy ?? [])) rewriteRecord({ ...image, verifiedBy: merged });
+  }
+
   function stage1Image(id: string): Stage1Image | undefined {
     const path = join(layout.stage1, id, 'manifest');
     const text = readIfThere(path);
@@ -162,7 +246,10 @@ export function openStore(dataDir: string): Store {
   }
 
   function commitImage(image: NewImage, newDisk: NewDisk | undefined): StoredImage {
-    const treeStoreID = treeStoreIdOf([image.id]);
+    const dependencies = image.dependencies ?? [];
+    const treeStoreID = treeStoreIdOf([image.id, ...dependencies]);
+    const before = readSoundImage(image.id);
+    const vouchers = mergeVerifiedBy(before?.verifiedBy ?? [], image.verifiedBy ?? []);
     const madeTree = newDisk !== undefined && commitTree(newDisk, treePath(treeStoreID));
     const description = readDescription(treePath(treeStoreID));
     const manifestBefore = readIfThere(manifestPath(image.id));
@@ -175,13 +262,18 @@ export function openStore(dataDir: string): Store {
       sizeBytes: description.sizeBytes + Buffer.byteLength(manifestText),
       treeStoreID,
       source: image.source,
+      ...(dependencies.length === 0 ? {} : { dependencies: [...dependencies] }),
+      ...(vouchers.length === 0 ? {} : { verifiedBy: vouchers }),
+      ...((image.latest ?? before?.latest) === true ? { latest: true } : {}),
     };
     try {
+      for (const [kind, bytes] of Object.entries(image.documents ?? {})) writeBelow(documentPath(image.id, kind), bytes);
       writeBelow(manifestPath(image.id), manifestText);
       writeBelow(recordPath(image.id), JSON.stringify(record));
     } catch (error) {
       // The record makes an image exist; the manifest alone must go back to what it was.
       restore(manifestPath(image.id), manifestBefore);
+      if (before === undefined) rmSync(dirname(documentPath(image.id, '')), { recursive: true, force: true });
       if (madeTree) removeTree(treeStoreID);
       throw error;
     }
@@ -195,17 +287,44 @@ export function openStore(dataDir: string): Store {
       const image = readImage(id);
       return image !== undefined && existsSync(join(treePath(image.treeStoreID), 'disk.json')) && existsSync(manifestPath(id)) ? image : undefined;
     },
-    listImages: () =>
-      imageIDs()
-        .map(readImage)
-        .filter((image) => image !== undefined)
-        .sort((a, b) => a.importTimeMs - b.importTimeMs || (a.id < b.id ? -1 : 1)),
+    listImages,
+    findByName: (name, labels) => {
+      const candidates = listImages().filter((image) => image.name === name && Object.entries(labels).every(([label, value]) => image.labels[label] === value));
+      return candidates.findLast((image) => image.latest === true) ?? candidates.at(-1);
+    },
+    addVerifiedBy,
+    document: readDocument,
+    recallRemote: (key) => recallRemote(layout.remotes, key),
+    rememberRemote: (remote) => rememberRemote(layout.remotes, remote),
+    withRemoteLock: (key, work) => withLock(layout.locks, `remote-${remoteFileName(key)}`, work),
+    keptBlob: (digest) => (existsSync(blobPath(digest)) ? blobPath(digest) : undefined),
+    keepBlob: (digest, path) => {
+      try {
+        mkdirSync(dirname(blobPath(digest)), { recursive: true, mode: 0o750 });
+        chmodSync(path, DISK_MODE);
+        syncFile(path);
+        renameSync(path, blobPath(digest));
+        syncDirectory(dirname(blobPath(digest)));
+      } catch (error) {
+        throw fileError(error, `cannot keep the layer ${digest}`);
+      }
+    },
+    removeBlob: (digest) => rmSync(blobPath(digest), { force: true }),
+    keptBytes: (id) => layersOf(id).reduce((sum, digest) => sum + (statSync(blobPath(digest), { throwIfNoEntry: false })?.size ?? 0), 0),
+    removeUnusedBlobs: () => {
+      const kept = listNames(layout.blobs).flatMap((algorithm) => listNames(join(layout.blobs, algorithm)).map((digits) => `${algorithm}:${digits}`));
+      if (kept.length === 0) return;
+      const used = new Set(imageIDs().flatMap(layersOf));
+      for (const digest of kept) if (!used.has(digest)) rmSync(blobPath(digest), { force: true });
+    },
     removeImage: (id, options = {}) => {
       const { treeStoreID } = existingImage(id);
       try {
         rmSync(recordPath(id));
         rmSync(manifestPath(id), { force: true });
+        rmSync(join(layout.documents, id), { recursive: true, force: true });
         forgetSourcesOf(layout.sources, id);
+        forgetRemotesOf(layout.remotes, id);
         syncDirectory(layout.images);
         if (options.keepTree !== true) removeTree(treeStoreID);
       } catch (error) {
@@ -222,6 +341,7 @@ export function openStore(dataDir: string): Store {
     },
     imageManifest: (id) => parseImageManifest(readIfThere(manifestPath(id)) ?? notFound(`image ${id} is not in the store`), manifestPath(id)),
     disk,
+    recipeDir: (id) => join(treePath(existingImage(id).treeStoreID), 'recipe'),
     hasTree: (treeStoreID) => existsSync(join(treePath(treeStoreID), 'disk.json')),
     listTrees: () => listNames(layout.trees),
     removeTree,
@@ -277,6 +397,11 @@ function commitTree(newDisk: NewDisk, treeDir: string): boolean {
     renameSync(newDisk.path, join(prepared, 'disk'));
     chmodSync(join(prepared, 'disk'), DISK_MODE);
     syncFile(join(prepared, 'disk'));
+    if (newDisk.recipeDir !== undefined) {
+      renameSync(newDisk.recipeDir, join(prepared, 'recipe'));
+      for (const name of readdirSync(join(prepared, 'recipe'))) syncFile(join(prepared, 'recipe', name));
+      syncDirectory(join(prepared, 'recipe'));
+    }
     writeFileAtomic(join(prepared, 'disk.json'), JSON.stringify(description));
     return renameIntoPlace(prepared, treeDir);
   } catch (error) {
@@ -311,9 +436,16 @@ function removeDirectory(path: string, tmpDir: string): void {
   }
 }
 
-function writeBelow(path: string, text: string): void {
+/** What is known already stays known; that nobody vouched is worth saying only when nobody did. */
+function mergeVerifiedBy(known: readonly VerifiedBy[], added: readonly VerifiedBy[]): VerifiedBy[] {
+  const all = new Map([...known, ...added].map((entry) => [JSON.stringify(entry), entry]));
+  const vouchers = [...all.values()].filter(({ kind }) => kind !== 'none');
+  return vouchers.length > 0 ? vouchers : [...all.values()];
+}
+
+function writeBelow(path: string, content: string | Uint8Array): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o750 });
-  writeFileAtomic(path, text);
+  writeFileAtomic(path, content);
 }
 
 function restore(path: string, text: string | undefined): void {

@@ -7,6 +7,8 @@ import { errnoName, fileError } from './fs-error.ts';
 
 export interface Workspace {
   readonly path: string;
+  /** Removes all in it. */
+  clear(): void;
   /** Removes the directory and all in it. */
   remove(): void;
 }
@@ -23,6 +25,9 @@ export function openWorkspace(tmpDir: string): Workspace {
       if (lock !== null && fstatSync(lock.fd).nlink > 0) {
         return {
           path,
+          clear: () => {
+            for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
+          },
           remove: () => {
             rmSync(path, { recursive: true, force: true });
             lock.release();

@@ -46,7 +46,10 @@ export interface NetworkInterface {
   name: string;
   /** CIDR form, `10.0.2.15/24`, `fd00::2/64`. */
   addresses: string[];
-  routes: { destination: string; gateway?: string }[];
+  /** All there are, in the order in which they can be added: addresses bring none of their own. */
+  routes: { destination: string; gateway?: string; source?: string; metric?: number }[];
+  /** Neighbours that are known for good. */
+  neighbours: { address: string; mac: string }[];
   mtu?: number;
 }
 
@@ -77,6 +80,10 @@ export type HostMessage =
       entropyHex: string;
       /** `--insecure-options` that the agent honours. */
       insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
+      /** Whether the guest has a TPM, into which the agent measures before it acts. */
+      tpm: boolean;
+      /** From now on the host may neither run anything in the pod nor change it. */
+      sealed: boolean;
     }
   | {
       type: 'exec';
@@ -92,7 +99,9 @@ export type HostMessage =
   | { type: 'resize'; process: ProcessId; size: TerminalSize }
   /** TERM to every app, KILL after graceMs, then sync and power off. */
   | { type: 'shutdown'; graceMs: number }
-  | { type: 'ping'; request: number };
+  | { type: 'ping'; request: number }
+  /** Answers `endorse`: PodKeyEndorsement of src/tpm/evidence.ts with bytes in hexadecimal, or why there is none. */
+  | { type: 'endorsement'; request: number; endorsement: { attest: string; signature: string; certificatesPem: string; endorsementKeyCertificatesPem: string } | null; error?: string };
 
 export type ExitStatus = { kind: 'code'; code: number } | { kind: 'signal'; signal: number; coreDumped: boolean };
 
@@ -107,6 +116,10 @@ export type AgentMessage =
   /** Something the host asked for did not happen. Names the app and the step; with `request` it answers `exec`. */
   | { type: 'failed'; request?: number; app?: string; step: string; message: string; exitCode?: number }
   | { type: 'pong'; request: number }
+  /** The agent is about to extend these events into the pod's TPM, in this order: records of the event log, hexadecimal. */
+  | { type: 'measuring'; records: string[] }
+  /** The agent wants the host's word for the key (by its name, hexadecimal) that signs the pod's quotes. */
+  | { type: 'endorse'; request: number; keyName: string }
   | { type: 'warning'; message: string }
   /** The agent itself broke: the pod ends. */
   | { type: 'fatal'; message: string; stack: string }

@@ -11,6 +11,8 @@ import { parseAppDisk, parsePodApps, type AppDisk, type PodApp } from './pod.ts'
 export const KERNEL_PATH = 'stage1/rootfs/kernel';
 export const INITRAMFS_PATH = 'stage1/rootfs/initramfs';
 export const SCRATCH_PATH = 'scratch.img';
+/** Where stage0 has put the state of a new TPM, unless the pod has none. */
+export const TPM_STATE_PATH = 'tpm/state';
 export const CONSOLE_LOG_PATH = 'console.log';
 export const PID_PATH = 'pid';
 export const VM_PATH = 'vm.json';
@@ -20,6 +22,7 @@ export interface Pod {
   manifest: string;
   apps: { app: PodApp; disk: AppDisk }[];
   hasScratchDisk: boolean;
+  hasTpm: boolean;
 }
 
 /** @throws Stage1Error naming the file */
@@ -29,7 +32,7 @@ export function readPod(): Pod {
     const path = `appsinfo/${app.name}/disk.json`;
     return { app, disk: parseAppDisk(path, readPodFile(path)) };
   });
-  return { manifest, apps, hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined };
+  return { manifest, apps, hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
 function readPodFile(path: string): string {

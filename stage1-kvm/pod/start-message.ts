@@ -1,8 +1,9 @@
 /** The agent's first message: everything the guest needs to start the pod. Pure. */
 import { WIRE_VERSION, type HostMessage, type Network, type Stdio, type TerminalSize } from '../../src/wire/messages.ts';
-import { GUEST_MAC } from '../vmm/qemu-arguments.ts';
+import { USER_NETWORK_MAC } from '../vmm/qemu-arguments.ts';
 import { SCRATCH_SERIAL } from '../vmm/machine.ts';
 import type { RunOptions } from '../options.ts';
+import type { GuestNetwork } from './guest-network.ts';
 import type { AppDisk, PodApp } from './pod.ts';
 
 export interface StartFacts {
@@ -11,6 +12,9 @@ export interface StartFacts {
   /** Null: standard input is no terminal. */
   terminal: TerminalSize | null;
   hasScratchDisk: boolean;
+  hasTpm: boolean;
+  /** Null: there are no tap devices. */
+  guestNetwork: GuestNetwork | null;
   wallClockNs: bigint;
   entropyHex: string;
   /** The host's own configuration files, where --dns-conf-mode asks for them. */
@@ -49,26 +53,30 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
     wallClockNs: facts.wallClockNs.toString(),
     entropyHex: facts.entropyHex,
     insecure: options.insecure,
+    tpm: facts.hasTpm,
+    sealed: options.sealed,
   };
 }
 
 /** QEMU's user-mode network has these addresses unless told otherwise. */
-const USER_NETWORK = { address: '10.0.2.15/24', gateway: '10.0.2.2', nameserver: '10.0.2.3' } as const;
+const USER_NETWORK: GuestNetwork = {
+  interfaces: [{
+    mac: USER_NETWORK_MAC,
+    name: 'eth0',
+    addresses: ['10.0.2.15/24'],
+    routes: [{ destination: '10.0.2.0/24' }, { destination: '0.0.0.0/0', gateway: '10.0.2.2' }],
+    neighbours: [],
+  }],
+  dns: { nameservers: ['10.0.2.3'], search: [], options: [] },
+};
 
 function networkOf(options: RunOptions, facts: StartFacts): Network | null {
-  const { resolv } = options.dns;
   const copied = facts.resolvConf === null ? null : parseResolvConf(facts.resolvConf);
   const hosts = facts.hostsFile === null ? [] : parseHosts(facts.hostsFile);
-  if (options.network === 'none') {
-    if (copied === null && hosts.length === 0) return null;
-    return { interfaces: [], dns: copied ?? emptyDns(), writeResolvConf: copied !== null, hosts };
-  }
-  return {
-    interfaces: [{ mac: GUEST_MAC, name: 'eth0', addresses: [USER_NETWORK.address], routes: [{ destination: '0.0.0.0/0', gateway: USER_NETWORK.gateway }] }],
-    dns: copied ?? { ...emptyDns(), nameservers: [USER_NETWORK.nameserver] },
-    writeResolvConf: resolv !== 'none',
-    hosts,
-  };
+  const given = options.network.kind === 'user' ? USER_NETWORK : facts.guestNetwork;
+  if (given === null && copied === null && hosts.length === 0) return null;
+  const dns = copied ?? given?.dns ?? null;
+  return { interfaces: given?.interfaces ?? [], dns: dns ?? emptyDns(), writeResolvConf: dns !== null && options.dns.resolv !== 'none', hosts };
 }
 
 function emptyDns(): Network['dns'] {

@@ -16,15 +16,18 @@ export interface Disk {
   readOnly: boolean;
 }
 
+/** `user`: QEMU's own user-mode network. */
+export type MachineNetwork = 'none' | 'user' | { taps: number };
+
 export interface VirtualMachine {
   board: Board;
   accelerator: Accelerator;
   size: MachineSize;
   disks: readonly Disk[];
-  /** `user`: QEMU's own user-mode network. */
-  network: 'none' | 'user';
+  network: MachineNetwork;
   /** `own`: the device in this program, through vhost-user; `kernel`: /dev/vhost-vsock. */
   vsock: 'own' | 'kernel';
+  tpm: boolean;
 }
 
 /** A virtio device and where it sits: the transport of the microvm, or the order on the PCI bus. */
@@ -43,15 +46,20 @@ export const SCRATCH_SERIAL = 'scratch';
 
 /** @param kernel decides the board, and so does the number of devices */
 export function planMachine(kernel: KernelFormat, machine: Omit<VirtualMachine, 'board'>): VirtualMachine {
-  const deviceCount = 1 + machine.disks.length + (machine.network === 'none' ? 0 : 1);
+  const deviceCount = 1 + machine.disks.length + cardCount(machine.network);
   return { ...machine, board: kernel === 'elf' && deviceCount <= MICROVM_TRANSPORTS ? 'microvm' : 'q35' };
 }
 
 export function devicesOf(machine: VirtualMachine): Device[] {
   const devices: Device[] = [{ type: 'vsock', slot: 0 }];
   for (const disk of machine.disks) devices.push({ type: 'disk', slot: devices.length, ...disk });
-  if (machine.network === 'user') devices.push({ type: 'network', slot: devices.length });
+  for (let card = 0; card < cardCount(machine.network); card++) devices.push({ type: 'network', slot: devices.length });
   return devices;
+}
+
+function cardCount(network: MachineNetwork): number {
+  if (network === 'none') return 0;
+  return network === 'user' ? 1 : network.taps;
 }
 
 export function cpuModel(accelerator: Accelerator): string {
@@ -68,6 +76,8 @@ export function kernelCommandLine(machine: VirtualMachine, kernel: KernelFormat)
   const words = ['quiet', 'panic=-1', 'reboot=t', 'console=ttyS0', 'noreplace-smp'];
   // Our own kernel knows by itself that an emulated clock is steady.
   if (kernel === 'bzimage' && machine.accelerator === 'tcg') words.push('tsc=reliable', 'no_timer_check');
+  // Nothing tells the kernel where the TPM is; asking it for an interrupt takes longer than never using one.
+  if (machine.tpm) words.push('tpm_tis.force=1', 'tpm_tis.interrupts=0');
   if (machine.board === 'microvm') {
     words.push('pci=off');
     for (const { slot } of devicesOf(machine)) {
@@ -93,5 +103,6 @@ export function canonicalConfiguration(machine: VirtualMachine): string {
       : { slot: device.slot, type: device.type })),
     formatVersion: 1,
     memoryMiB: machine.size.memoryMiB,
+    tpm: machine.tpm,
   });
 }

@@ -4,8 +4,11 @@ import { cpuModel, devicesOf, type Device, type VirtualMachine } from './machine
 /** Everything QEMU gets is a descriptor that was opened before it lost its privileges; numbers as QEMU sees them. */
 export interface QemuResources {
   uuid: string;
+  /** The guest's memory: the vsock device lives in another process, which sees the same memory. */
+  ramFd: number;
   kernelFd: number;
   initramfsFd: number;
+  firmwareFd: number;
   commandLine: string;
   /** In the order of the machine's disks. */
   diskFds: readonly number[];
@@ -14,20 +17,30 @@ export interface QemuResources {
   guestCid: number;
   /** Write end of the pipe for the serial console. */
   consoleFd: number;
+  /** Socket on which a TPM answers, and something to write cancellations to; null for a machine without. */
+  tpm: { fd: number; nullFd: number } | null;
+  /** In the order of the machine's network devices. */
+  cards: readonly NetworkCard[];
 }
 
-/** The only network a pod can have for now is its own, so the address need not be unique. */
-export const GUEST_MAC = '52:54:00:12:34:56';
-export const QBOOT = '/usr/share/qemu/qboot.rom';
+export type NetworkCard =
+  /** @param ports `tcp:ADDRESS:PORT-GUESTPORT` */
+  | { kind: 'user'; ports: readonly string[] }
+  /** A descriptor for each queue, and as many of /dev/vhost-net or none. */
+  | { kind: 'tap'; mac: string; fds: readonly number[]; vhostFds: readonly number[] };
+
+/** Nobody else is in a user-mode network, so the address need not be unique. */
+export const USER_NETWORK_MAC = '52:54:00:12:34:56';
 
 /** Numbers of the descriptor sets; any that do not collide. */
 const CONSOLE_SET = 1;
+const TPM_SET = 2;
+const TPM_CANCEL_SET = 3;
 const FIRST_DISK_SET = 16;
 
 /** Arguments behind the program's name. */
 export function qemuArguments(machine: VirtualMachine, resources: QemuResources): string[] {
   const { memoryMiB, cpus } = machine.size;
-  const shared = machine.vsock === 'own';
   const args = [
     '-name', `rkt-${resources.uuid}`,
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none',
@@ -37,26 +50,28 @@ export function qemuArguments(machine: VirtualMachine, resources: QemuResources)
     '-cpu', cpuModel(machine.accelerator),
     '-smp', `${cpus}`,
     '-m', `${memoryMiB}M`,
-    // The vsock device lives in another process, which sees the same memory.
-    '-object', `memory-backend-memfd,id=ram,size=${memoryMiB}M,share=${shared ? 'on' : 'off'}`,
-    // Neither path is looked up: the descriptors have been opened already.
+    // None of these paths is looked up: the descriptors have been opened already.
+    '-object', `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=/proc/self/fd/${resources.ramFd},share=on,align=2M`,
     '-kernel', `/proc/self/fd/${resources.kernelFd}`,
     '-initrd', `/proc/self/fd/${resources.initramfsFd}`,
+    '-bios', `/proc/self/fd/${resources.firmwareFd}`,
     '-append', resources.commandLine,
     '-add-fd', `fd=${resources.consoleFd},set=${CONSOLE_SET}`,
     // Without append QEMU would truncate, which a pipe refuses.
     '-chardev', `file,id=console,path=/dev/fdset/${CONSOLE_SET},append=on`,
     '-serial', 'chardev:console',
   ];
-  if (machine.board === 'q35') args.push('-bios', QBOOT);
-  else args.push('-global', 'virtio-mmio.force-legacy=false');
+  if (machine.board === 'microvm') args.push('-global', 'virtio-mmio.force-legacy=false');
+  if (resources.tpm !== null) args.push(...tpmArguments(resources.tpm));
   let disk = 0;
+  let card = 0;
   for (const device of devicesOf(machine)) {
     if (device.type === 'disk') {
       args.push(...diskArguments(machine, device, { index: disk, fd: resources.diskFds[disk]! }));
       disk++;
     } else if (device.type === 'network') {
-      args.push('-netdev', 'user,id=net,ipv6=off', '-device', `${deviceName(machine, 'virtio-net')},netdev=net,mac=${GUEST_MAC}${placement(machine, device)}${machine.board === 'q35' ? ',romfile=' : ''}`);
+      args.push(...cardArguments(machine, device, { index: card, card: resources.cards[card]! }));
+      card++;
     } else {
       args.push(...vsockArguments(machine, device, resources));
     }
@@ -79,6 +94,14 @@ function boardOption(machine: VirtualMachine): string {
   return 'q35,usb=off,vmport=off,smbus=off,sata=off,graphics=off,memory-backend=ram';
 }
 
+/** Passed through as if it were the host's: QEMU then never resets it, and the host's measurements stay. */
+function tpmArguments({ fd, nullFd }: { fd: number; nullFd: number }): string[] {
+  return [
+    '-add-fd', `fd=${fd},set=${TPM_SET}`, '-add-fd', `fd=${nullFd},set=${TPM_CANCEL_SET}`,
+    '-tpmdev', `passthrough,id=tpm,path=/dev/fdset/${TPM_SET},cancel-path=/dev/fdset/${TPM_CANCEL_SET}`, '-device', 'tpm-tis,tpmdev=tpm',
+  ];
+}
+
 function vsockArguments(machine: VirtualMachine, device: Device, resources: QemuResources): string[] {
   const place = placement(machine, device);
   if (machine.vsock === 'kernel') return ['-device', `${deviceName(machine, 'vhost-vsock')},guest-cid=${resources.guestCid},vhostfd=${resources.vsockFd}${place}`];
@@ -97,6 +120,23 @@ function diskArguments(machine: VirtualMachine, device: Device & { type: 'disk' 
     ...(device.readOnly ? [] : ['cache.no-flush=on']),
   ];
   return ['-add-fd', `fd=${source.fd},set=${set}`, '-blockdev', blockdev.join(','), '-device', `${deviceName(machine, 'virtio-blk')},drive=${node},serial=${device.serial}${placement(machine, device)}`];
+}
+
+function cardArguments(machine: VirtualMachine, device: Device, { index, card }: { index: number; card: NetworkCard }): string[] {
+  const id = `net${index}`;
+  const mac = card.kind === 'user' ? USER_NETWORK_MAC : card.mac;
+  const queues = card.kind === 'tap' && card.fds.length > 1 ? ',mq=on' : '';
+  const options = `${queues}${placement(machine, device)}${machine.board === 'q35' ? ',romfile=' : ''}`;
+  return ['-netdev', card.kind === 'user' ? userNetdev(id, card.ports) : tapNetdev(id, card), '-device', `${deviceName(machine, 'virtio-net')},netdev=${id},mac=${mac}${options}`];
+}
+
+function userNetdev(id: string, ports: readonly string[]): string {
+  return ['user', `id=${id}`, 'ipv6=off', ...ports.map((port) => `hostfwd=${port.replace('-', '-:')}`)].join(',');
+}
+
+function tapNetdev(id: string, { fds, vhostFds }: NetworkCard & { kind: 'tap' }): string {
+  const list = (name: string, numbers: readonly number[]): string => (numbers.length === 1 ? `${name}=${numbers[0]!}` : `${name}s=${numbers.join(':')}`);
+  return ['tap', `id=${id}`, list('fd', fds), ...(vhostFds.length === 0 ? [] : ['vhost=on', list('vhostfd', vhostFds)])].join(',');
 }
 
 function deviceName(machine: VirtualMachine, base: string): string {

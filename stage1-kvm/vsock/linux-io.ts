@@ -1,8 +1,8 @@
 /** HostIo by system calls, and the parts of the vhost-user host that need them. */
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, F_GET_SEALS, F_SEAL_SHRINK, MADV_DONTNEED, MAP_NORESERVE, MAP_SHARED, NR_fcntl, NR_madvise, NR_mmap, NR_munmap, NR_readv, NR_write, NR_writev, PROT_READ, PROT_WRITE, SEEK_END, SHUT_RD, SHUT_WR } from '../../runtime/abi.gen.ts';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MADV_DONTNEED, MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, NR_madvise, NR_mmap, NR_munmap, NR_readv, NR_write, NR_writev, PROT_NONE, PROT_READ, PROT_WRITE, SEEK_END, SHUT_RD, SHUT_WR } from '../../runtime/abi.gen.ts';
 import { check } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { seek } from '../../runtime/linux/files.ts';
+import { fstat, seek } from '../../runtime/linux/files.ts';
 import { shutdown } from '../../runtime/linux/sockets.ts';
 import { monotonicMs } from '../../runtime/linux/time.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
@@ -22,6 +22,9 @@ function fillVector(addresses: readonly number[], lengths: readonly number[], co
     vector[4 * i + 3] = 0;
   }
 }
+
+const PAGE_BYTES = 4096;
+const HUGE_PAGE_BYTES = 2 << 20;
 
 /** Address and size of guest memory as it is mapped here. */
 const mappedRegions = new Map<number, number>();
@@ -77,15 +80,36 @@ export function mapBytes(address: number, lengthBytes: number): Uint8Array<Array
   return new Uint8Array(sys.map(address, lengthBytes));
 }
 
-/** @throws GuestFault when the file is too small, or could be made so: touching what is gone would kill this process */
-export function mapRegion(fd: number, region: SharedRegion): number {
+/**
+ * A QEMU that the guest has taken over could make the file smaller afterwards: touching what is gone then kills this
+ * process and with it the pod, as that QEMU could in many other ways.
+ * @param ramFd the memory this program has made for the guest
+ * @throws GuestFault when QEMU offers anything else, or too little of it
+ */
+export function mapRegion(fd: number, region: SharedRegion, ramFd: number): number {
   const lengthBytes = region.fileOffset + region.sizeBytes;
-  const seals = sys.call(NR_fcntl, fd, F_GET_SEALS, 0);
-  if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) throw new GuestFault('guest memory is not sealed against shrinking');
+  if (!isSameFile(fd, ramFd)) throw new GuestFault("what QEMU shares is not the guest's memory");
   if (seek(fd, 0, SEEK_END) < lengthBytes) throw new GuestFault('guest memory is smaller than said');
-  const hostAddress = check(sys.call(NR_mmap, 0, lengthBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0), 'mmap') + region.fileOffset;
+  const place = unalignedPlace(lengthBytes);
+  const hostAddress = check(sys.call(NR_mmap, place, lengthBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0), 'mmap') + region.fileOffset;
   mappedRegions.set(hostAddress, region.sizeBytes);
   return hostAddress;
+}
+
+/**
+ * Free addresses that do not fit the file's huge pages: of those this process uses a few small pieces each, and a
+ * whole one would count as its own memory.
+ */
+function unalignedPlace(lengthBytes: number): number {
+  const reservedBytes = lengthBytes + HUGE_PAGE_BYTES + PAGE_BYTES;
+  const reserved = check(sys.call(NR_mmap, 0, reservedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), 'mmap');
+  check(sys.call(NR_munmap, reserved, reservedBytes), 'munmap');
+  return Math.ceil(reserved / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES + PAGE_BYTES;
+}
+
+function isSameFile(one: number, other: number): boolean {
+  const [a, b] = [fstat(one), fstat(other)];
+  return a.inode === b.inode && a.device.major === b.device.major && a.device.minor === b.device.minor;
 }
 
 export function unmapRegion(hostAddress: number, region: SharedRegion): void {

@@ -28,6 +28,8 @@ const CONNECT_LINE_TIMEOUT_MS = 10_000;
 const MAX_SILENT_CLIENTS = 64;
 
 export interface OwnTransportOptions {
+  /** The guest's memory. It stays the caller's. */
+  ramFd: number;
   /** The guest broke the rules of its device. */
   onFault(fault: Error): void;
 }
@@ -51,7 +53,8 @@ export function startOwnTransport(options: OwnTransportOptions): Transport {
     },
   });
   const backend = new VhostUserBackend(device, {
-    mapBytes, mapRegion, unmapRegion, close,
+    mapBytes, unmapRegion, close,
+    mapRegion: (fd, region) => mapRegion(fd, region, options.ramFd),
     watchKick: (fd, kicked) => {
       setNonBlocking(fd);
       watch(fd, EPOLLIN, () => {

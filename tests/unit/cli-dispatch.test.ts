@@ -53,7 +53,7 @@ t.test('the beginning of a command is enough when no other begins so', async (t)
 
 t.test('commands that need root', async (t) => {
   for (const command of ['enter', 'gc', 'prepare', 'rm', 'run', 'run-prepared']) {
-    const { status, stderr, stdout } = await rkt([command], { uid: 1000 });
+    const { status, stderr, stdout } = await rkt([command, '--dir=/nonexistent'], { uid: 1000 });
     t.strictSame({ status, stdout, stderr }, { status: 254, stdout: '', stderr: `${command}: cannot run as unprivileged user\n` });
   }
   t.equal((await rkt(['list', '--dir=/nonexistent'], { uid: 1000 })).status, 0);

@@ -104,7 +104,14 @@ t.test('values that are refused', async (t) => {
     ['--insecure-options=image,image', 'duplicated option "image"'],
     ['--insecure-options=everything', 'unknown option "everything"'],
     ['--accel=hax', 'expected one of: auto, kvm, tcg'],
-    ['--dns=1.1.1.1', '--dns is not supported by this version of rkt'],
+    ['--mds-register', '--mds-register is not supported by this version of rkt'],
+    ['--dns=one.one', '"one.one" is not an IP address'],
+    ['--dns-search=a,,b', 'expected a comma-separated list'],
+    ['--hosts-entry=1.2.3.4', 'expected IP=NAME'],
+    ['--hosts-entry=1.2.3.4=a b', 'expected IP=NAME'],
+    ['--port=8080', 'expected NAME:[HOSTIP:]HOSTPORT'],
+    ['--port=http:0', 'expected a whole number from 1 to 65535'],
+    ['--port=http:localhost:80', '"localhost" is not an IP address'],
     ['--dir=', '"" is not a valid directory'],
     ['--mem=1', 'from 16 to'],
   ];
@@ -124,6 +131,14 @@ t.test('values that are understood', async (t) => {
   t.strictSame(images[0]?.flags.last(flags.seccomp), { name: 'os/linux/seccomp-remove-set', value: { set: ['@rkt/default-blacklist', 'chown'], errno: 'EPERM' } });
   t.equal(images[0]?.flags.last(flags.readonlyRootfs), true);
   t.strictSame(images[0]?.flags.last(flags.environment), { name: 'A', value: 'b=c' });
+});
+
+t.test('ports and names', async (t) => {
+  const { pod } = parseRun('--port=http:8080', '--port=dns-udp:127.0.0.1:53', '--port', 'www:[::1]:80', '--dns=8.8.8.8,fd00::1', '--dns', 'none', '--dns-opt=ndots:2,rotate', '--hosts-entry=10.0.0.1=db,fd00::2=cache', '--hosts-entry=host', 'a');
+  t.strictSame(pod.all(flags.port), [{ name: 'http', hostPort: 8080 }, { name: 'dns-udp', hostPort: 53, hostIP: '127.0.0.1' }, { name: 'www', hostPort: 80, hostIP: '::1' }]);
+  t.strictSame(pod.all(flags.dns), [['8.8.8.8', 'fd00::1'], ['none']]);
+  t.strictSame(pod.all(flags.dnsOpt), [['ndots:2', 'rotate']]);
+  t.strictSame(pod.all(flags.hostsEntry), [[{ address: '10.0.0.1', name: 'db' }, { address: 'fd00::2', name: 'cache' }], [null]]);
 });
 
 t.test('networks of several --net', async (t) => {

@@ -19,7 +19,7 @@ function appRequest(rest: Partial<AppRequest> = {}): AppRequest {
 }
 
 function podRequest(apps: AppRequest[], rest: Partial<PodRequest> = {}): PodRequest {
-  return { apps, volumes: [], mounts: [], inheritedEnvironment: [], environment: [], ...rest };
+  return { apps, volumes: [], ports: [], mounts: [], inheritedEnvironment: [], environment: [], ...rest };
 }
 
 function build(app: Partial<AppRequest> = {}, rest: Partial<PodRequest> = {}): ReturnType<typeof buildPodManifest> {

@@ -12,6 +12,7 @@ function image(config: OciRunConfig | undefined, more: Partial<LayeredImage> = {
     id: '',
     config: { architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [] }, ...(config === undefined ? {} : { config }) },
     configDigest: DIGEST,
+    documents: { config: new Uint8Array(0) },
     naming: { fileName: 'app' },
     layers: [],
     ...more,

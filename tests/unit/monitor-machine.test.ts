@@ -5,10 +5,10 @@ import { qemuArguments } from '../../stage1-kvm/vmm/qemu-arguments.ts';
 import { machineSize } from '../../stage1-kvm/vmm/size.ts';
 
 const base: Omit<VirtualMachine, 'board'> = {
-  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own',
+  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false,
   disks: [{ serial: 'app-1', readOnly: true }, { serial: 'scratch', readOnly: false }],
 };
-const resources = { uuid: '11111111-2222-3333-4444-555555555555', kernelFd: 5, initramfsFd: 6, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, consoleFd: 10 };
+const resources = { uuid: '11111111-2222-3333-4444-555555555555', ramFd: 4, kernelFd: 5, initramfsFd: 6, firmwareFd: 11, tpm: null, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, consoleFd: 10, cards: [] };
 
 /** The value behind an option, which must occur exactly once. */
 function optionOf(t: Test, args: readonly string[], name: string): string {
@@ -54,7 +54,7 @@ t.test('QEMU arguments', async (t) => {
   for (const flag of ['-nodefaults', '-no-user-config', '-no-reboot']) t.ok(args.includes(flag), flag);
   t.equal(optionOf(t, args, '-sandbox'), 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny');
   t.match(optionOf(t, args, '-machine'), /^microvm,.*acpi=off,auto-kernel-cmdline=off/);
-  t.match(optionOf(t, args, '-object'), /^memory-backend-memfd,id=ram,size=512M,share=on$/);
+  t.match(optionOf(t, args, '-object'), /^memory-backend-file,id=ram,size=512M,mem-path=\/proc\/self\/fd\/4,share=on,align=2M$/);
   t.equal(optionOf(t, args, '-accel'), 'tcg,tb-size=128');
   const twoCpus = qemuArguments(planMachine('elf', { ...base, size: { ...base.size, cpus: 2 } }), resources);
   t.match(optionOf(t, twoCpus, '-accel'), /^tcg,thread=single/, 'emulated processors take turns');
@@ -67,23 +67,32 @@ t.test('QEMU arguments', async (t) => {
     'virtio-blk-device,drive=disk0,serial=app-1,bus=virtio-mmio-bus.1',
     'virtio-blk-device,drive=disk1,serial=scratch,bus=virtio-mmio-bus.2',
   ]);
-  t.notOk(args.some((argument) => argument.includes('=/') && !argument.startsWith('driver=raw') && !argument.startsWith('file,id=console')), 'no path of the host');
+  t.notOk(args.some((argument) => argument.includes('=/') && !argument.startsWith('driver=raw') && !argument.startsWith('file,id=console') && !argument.includes('=/proc/self/fd/')), 'no path of the host');
 
-  const network = qemuArguments(planMachine('bzimage', { ...base, network: 'user', accelerator: 'kvm' }), resources);
+  const network = qemuArguments(planMachine('bzimage', { ...base, network: 'user', accelerator: 'kvm' }), { ...resources, cards: [{ kind: 'user', ports: ['tcp:127.0.0.1:8080-80', 'udp::53-53'] }] });
   t.equal(optionOf(t, network, '-accel'), 'kvm');
-  t.equal(optionOf(t, network, '-bios'), '/usr/share/qemu/qboot.rom');
-  t.match(optionOf(t, network, '-netdev'), /^user,/);
-  t.match(all(network, '-device').at(-1), /^virtio-net-pci,netdev=net,mac=52:54:00:12:34:56,bus=pcie.0,addr=0x4,/);
+  t.equal(optionOf(t, network, '-bios'), '/proc/self/fd/11');
+  t.equal(optionOf(t, network, '-netdev'), 'user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp::53-:53');
+  t.match(all(network, '-device').at(-1), /^virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,bus=pcie.0,addr=0x4,/);
   t.match(all(network, '-device')[0], /^vhost-user-vsock-pci,/);
+
+  const taps = qemuArguments(planMachine('elf', { ...base, network: { taps: 2 } }), {
+    ...resources,
+    cards: [{ kind: 'tap', mac: '02:00:00:00:00:01', fds: [11], vhostFds: [] }, { kind: 'tap', mac: '02:00:00:00:00:02', fds: [12, 13], vhostFds: [14, 15] }],
+  });
+  t.same(all(taps, '-netdev'), ['tap,id=net0,fd=11', 'tap,id=net1,fds=12:13,vhost=on,vhostfds=14:15']);
+  t.same(all(taps, '-device').slice(-2), [
+    'virtio-net-device,netdev=net0,mac=02:00:00:00:00:01,bus=virtio-mmio-bus.3',
+    'virtio-net-device,netdev=net1,mac=02:00:00:00:00:02,mq=on,bus=virtio-mmio-bus.4',
+  ]);
 
   const kernelVsock = qemuArguments(planMachine('elf', { ...base, vsock: 'kernel' }), { ...resources, guestCid: 77 });
   t.match(all(kernelVsock, '-device')[0], /^vhost-vsock-device,guest-cid=77,vhostfd=9,/);
-  t.match(optionOf(t, kernelVsock, '-object'), /share=off/, 'memory is shared only where it must be');
 });
 
 t.test('canonical configuration', async (t) => {
   const text = canonicalConfiguration(planMachine('elf', base));
-  t.equal(text, '{"accelerator":"tcg","board":"microvm","cpu":"qemu64,+arat,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt","cpus":1,"devices":[{"slot":0,"type":"vsock"},{"readOnly":true,"serial":"app-1","slot":1,"type":"disk"},{"readOnly":false,"serial":"scratch","slot":2,"type":"disk"}],"formatVersion":1,"memoryMiB":512}');
+  t.equal(text, '{"accelerator":"tcg","board":"microvm","cpu":"qemu64,+arat,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt","cpus":1,"devices":[{"slot":0,"type":"vsock"},{"readOnly":true,"serial":"app-1","slot":1,"type":"disk"},{"readOnly":false,"serial":"scratch","slot":2,"type":"disk"}],"formatVersion":1,"memoryMiB":512,"tpm":false}');
   t.not(canonicalConfiguration(planMachine('elf', { ...base, size: { memoryMiB: 513, cpus: 1 } })), text);
 });
 

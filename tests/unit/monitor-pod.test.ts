@@ -1,5 +1,6 @@
 import t from 'tap';
 import { parseEnterArguments, parseRunArguments, parseStopArguments } from '../../stage1-kvm/options.ts';
+import { parseGuestNetwork } from '../../stage1-kvm/pod/guest-network.ts';
 import { parseAppDisk, parsePodApps } from '../../stage1-kvm/pod/pod.ts';
 import { parseQuantity } from '../../stage1-kvm/pod/quantity.ts';
 import { parseHosts, parseResolvConf, startMessage, stdioOf, type StartFacts } from '../../stage1-kvm/pod/start-message.ts';
@@ -9,7 +10,7 @@ const UUID = '6733c9f0-8a6a-4b7a-a6ef-4be5e1a0a1a3';
 t.test('run arguments', async (t) => {
   const options = parseRunArguments(['--debug', '--net=none', '--interactive=true', '--hostname=h', '--disable-seccomp', '--accel=tcg', '--memory-mib=700', '--cpus=2', '--dns-conf-mode=resolv=host,hosts=stage0', '--local-config=/etc/rkt', '--ipc=auto', UUID]);
   t.match(options, {
-    uuid: UUID, debug: true, network: 'none', interactive: true, hostname: 'h', accelerator: 'tcg', memoryMiB: 700, cpus: 2,
+    uuid: UUID, debug: true, network: { kind: 'none' }, interactive: true, hostname: 'h', accelerator: 'tcg', memoryMiB: 700, cpus: 2,
     insecure: { capabilities: false, paths: false, seccomp: true }, dns: { resolv: 'host', hosts: 'stage0' }, timing: false,
   });
   for (const [args, message] of [
@@ -56,7 +57,7 @@ t.test('disk descriptions', async (t) => {
 
 t.test('the start message', async (t) => {
   const app = { name: 'a', memoryLimitBytes: null, cpuLimit: null };
-  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null };
+  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, hasTpm: false, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null };
   const options = parseRunArguments(['--interactive', UUID]);
   const message = startMessage(options, facts);
   t.match(message, {
@@ -68,6 +69,16 @@ t.test('the start message', async (t) => {
     network: { interfaces: [{ mac: '52:54:00:12:34:56', addresses: ['10.0.2.15/24'] }], dns: { nameservers: ['10.0.2.3'] }, writeResolvConf: true },
   });
   t.equal(startMessage(parseRunArguments(['--net=none', UUID]), facts).network, null);
+
+  const card = { mac: '02:00:00:00:00:01', name: 'eth0', mtu: 1400, addresses: ['10.1.0.2/24'], routes: [{ destination: '10.1.0.0/24' }], neighbours: [] };
+  const guestNetwork = parseGuestNetwork(JSON.stringify({ formatVersion: 1, interfaces: [card], dns: { nameservers: ['10.1.0.1'], search: [], options: [] } }));
+  const tap = parseRunArguments(['--net=default', '--tap=eth0=7:8', '--hold-fds=9', UUID]);
+  t.same(tap.network, { kind: 'tap', taps: [{ name: 'eth0', fds: [7, 8] }] });
+  t.same(tap.holdFds, [9]);
+  t.match(startMessage(tap, { ...facts, guestNetwork }).network, { interfaces: [card], dns: { nameservers: ['10.1.0.1'] }, writeResolvConf: true });
+  t.match(startMessage(tap, { ...facts, guestNetwork: { ...guestNetwork, dns: null } }).network, { writeResolvConf: false }, "the image's own resolv.conf stays");
+  t.match(startMessage(tap, { ...facts, guestNetwork, resolvConf: 'nameserver 9.9.9.9\n' }).network, { dns: { nameservers: ['9.9.9.9'] } }, 'what the person says counts more');
+  for (const text of ['{', '{}', '{"formatVersion":1}', '{"formatVersion":1,"interfaces":[{"name":"eth0"}]}']) t.throws(() => parseGuestNetwork(text), /^network\.json: /, text);
   t.match(startMessage(options, { ...facts, terminal: { rows: 3, cols: 4 } }).apps[0]!.stdio, { kind: 'tty', size: { rows: 3, cols: 4 } });
   t.match(startMessage(options, { ...facts, hasScratchDisk: false }).scratch, { kind: 'tmpfs' });
   t.same(stdioOf({ interactive: false }, 0, { rows: 1, cols: 1 }), { kind: 'streams', stdin: false });

@@ -17,13 +17,15 @@ interface Told {
   stderr: string[];
   problems: string[];
   cleaned: string[];
+  disconnected: string[];
 }
 
 function recorder(cleanUp?: () => void): Told {
-  const told = { stdout: [] as string[], stderr: [] as string[], problems: [] as string[], cleaned: [] as string[] };
+  const told = { stdout: [] as string[], stderr: [] as string[], problems: [] as string[], cleaned: [] as string[], disconnected: [] as string[] };
   const host: GcHost = {
     print: (stream, line) => void told[stream].push(line),
     problem: (message) => void told.problems.push(message),
+    cleanUpNetwork: async (pod) => void told.disconnected.push(pod.uuid),
     cleanUpStage1: (pod) => {
       told.cleaned.push(pod.uuid);
       cleanUp?.();
@@ -66,6 +68,7 @@ t.test('first marked, then removed when the grace period is over', async (t) => 
   t.equal(stateOf(dataDir, uuid), 'gone');
   t.strictSame(second.stdout, [`Garbage collecting pod "${uuid}"`]);
   t.strictSame(second.cleaned, [uuid], 'stage1 cleans up first');
+  t.strictSame(second.disconnected, [uuid], 'and so do the networks');
   t.ok(existsSync(join(dataDir, 'outside/kept')), 'links are not followed');
 });
 

@@ -11,7 +11,7 @@ import { runRequest } from '../run-options.ts';
 export async function run({ values, positional }: ArgumentInput, context: CommandContext): Promise<Outcome> {
   const [uuid] = positional;
   if (uuid === undefined || positional.length > 1) throw usage('expected one UUID');
-  const request = runRequest(values, context);
+  const request = await runRequest(values, context);
   using pod = openPodByName(context.dataDir(), uuid);
   // Another run-prepared may be first: then the lock is taken, or the pod is gone from `prepared`.
   if (pod.state !== 'prepared' || !lockExclusively(pod)) throw new RktError('STATE', `pod "${pod.uuid}" is not prepared`);

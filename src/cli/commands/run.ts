@@ -10,7 +10,7 @@ import { runRequest } from '../run-options.ts';
 /** Comes back only with an error: the process becomes the stage1 of the pod. */
 export async function run(commandLine: ImageCommandLine, context: CommandContext): Promise<Outcome> {
   checkPodFlags(commandLine);
-  const request = runRequest(commandLine.pod, context);
+  const request = await runRequest(commandLine.pod, context);
   if (request.interactive && commandLine.images.length > 1) throw usage('interactive option only supports one image');
   const { pod } = await makePod(commandLine, context, (warning) => context.reporter.note(warning));
   return await runPod(pod, request);

@@ -1,7 +1,7 @@
 /** Every flag of every command, declared once. */
 import type { AnyFlag, FlagScope, FlagSpec } from './flag.ts';
 import { INSECURE_NAMES, insecureOptions } from './insecure.ts';
-import { networks } from './network.ts';
+import { dnsServers, exposedPort, hostsEntries, networks } from './network.ts';
 import * as values from './values.ts';
 
 function flag<T>(spec: FlagSpec<T>): FlagSpec<T> {
@@ -48,16 +48,19 @@ export const inheritEnv = toggle('inherit-env', 'pod', 'inherit all environment 
 export const setEnv = flag({ name: 'set-env', scope: 'pod', placeholder: 'NAME=VALUE', help: 'an environment variable to set for all apps', parse: values.environmentVariable });
 export const setEnvFile = flag({ name: 'set-env-file', scope: 'pod', placeholder: 'FILE', help: 'a file with environment variables to set for all apps', parse: values.nonEmpty });
 export const pullPolicy = flag({ name: 'pull-policy', scope: 'pod', placeholder: 'never|new|update', help: 'when to pull an image', defaultText: 'new', parse: values.oneOf('never', 'new', 'update') });
+export const pullPolicyOfFetch = { ...pullPolicy, defaultText: 'update' };
 export const storeOnly = { ...toggle('store-only', 'pod', 'use only images in the store (the same as --pull-policy=never)'), hidden: true };
 export const noStore = { ...toggle('no-store', 'pod', 'fetch images ignoring the store (the same as --pull-policy=update)'), hidden: true };
+export const platform = flag({ name: 'platform', scope: 'pod', placeholder: 'OS/ARCH[/VARIANT]', help: 'which image to take where there are several, such as linux/amd64', parse: values.platform });
+export const keepLayers = toggle('keep-layers', 'pod', 'keep the layers of images in the store as they came');
 export const podManifest = flag({ name: 'pod-manifest', scope: 'pod', placeholder: 'FILE', help: 'take the whole pod from this manifest; excludes images and what changes them', parse: values.nonEmpty });
 export const volume = flag({ name: 'volume', scope: 'pod', placeholder: 'NAME,kind=KIND[,…]', help: 'volumes to make available in the pod', parse: values.volume });
 export const noOverlay = { ...toggle('no-overlay', 'pod', 'accepted without effect'), hidden: true };
 export const privateUsers = { ...unsupported('private-users'), bareValue: 'true' };
-export const port = unsupported('port', 'NAME:[HOSTIP:]HOSTPORT');
+export const port = flag({ name: 'port', scope: 'pod', placeholder: 'NAME:[HOSTIP:]HOSTPORT', help: 'make a port of an app reachable on this host', parse: exposedPort });
 
 // How a pod runs: run and run-prepared
-export const net = flag({ name: 'net', scope: 'pod', placeholder: 'NAMES', help: 'networks of the pod: default, none', defaultText: 'default', bareValue: 'default', parse: networks });
+export const net = flag({ name: 'net', scope: 'pod', placeholder: 'NAMES', help: 'networks of the pod: names of configured networks, all, default, default-restricted, user, none', defaultText: 'default', bareValue: 'default', parse: networks });
 export const interactive = toggle('interactive', 'pod', 'run the pod interactively, with a terminal; only one app');
 export const hostname = flag({ name: 'hostname', scope: 'pod', placeholder: 'NAME', help: 'host name of the pod', defaultText: 'rkt-$UUID', parse: values.text });
 export const uuidFileSave = flag({ name: 'uuid-file-save', scope: 'pod', placeholder: 'FILE', help: 'write the UUID of the pod to this file', parse: values.nonEmpty });
@@ -66,8 +69,15 @@ export const accelerator = flag({ name: 'accel', scope: 'pod', placeholder: 'aut
 export const kernel = flag({ name: 'kernel', scope: 'pod', placeholder: 'FILE', help: 'boot this kernel instead of the one in the stage1 image', parse: values.nonEmpty });
 export const cpus = flag({ name: 'cpus', scope: 'pod', placeholder: 'N', help: 'processors of the virtual machine instead of what the limits of the apps ask for', parse: values.wholeNumber(1, 255) });
 export const mem = flag({ name: 'mem', scope: 'pod', placeholder: 'SIZE', help: 'memory of the virtual machine, such as 1G, instead of what the limits of the apps ask for', parse: values.memoryMib });
+export const tpm = flag({ name: 'tpm', scope: 'pod', placeholder: 'on|off|host', help: 'a TPM into which the start of the pod is measured; host: also one event into the TPM of this host', defaultText: 'on', parse: values.oneOf('on', 'off', 'host') });
+export const sealed = toggle('sealed', 'pod', 'once started, nobody can run or change anything in the pod from outside');
 export const timing = toggle('timing', 'pod', 'print where the time went');
-const NETWORK_LATER: readonly AnyFlag[] = [unsupported('dns'), unsupported('dns-search'), unsupported('dns-opt'), unsupported('dns-domain'), unsupported('hosts-entry'), { ...unsupported('mds-register'), bareValue: 'true' }];
+export const dns = flag({ name: 'dns', scope: 'pod', placeholder: 'IP|host|none', help: "name servers of the pod; host: as this host's resolv.conf, none: the image's own", parse: dnsServers });
+export const dnsSearch = flag({ name: 'dns-search', scope: 'pod', placeholder: 'DOMAIN,…', help: 'DNS search domains of the pod', parse: values.list });
+export const dnsOpt = flag({ name: 'dns-opt', scope: 'pod', placeholder: 'OPTION,…', help: 'DNS options of the pod', parse: values.list });
+export const dnsDomain = flag({ name: 'dns-domain', scope: 'pod', placeholder: 'DOMAIN', help: 'DNS domain of the pod', parse: values.nonEmpty });
+export const hostsEntry = flag({ name: 'hosts-entry', scope: 'pod', placeholder: 'IP=NAME,…|host', help: "entries for /etc/hosts of the pod; host: this host's file", parse: hostsEntries });
+const mdsRegister = { ...unsupported('mds-register'), bareValue: 'true' };
 
 // Apps
 export const exec = flag({ name: 'exec', scope: 'app', placeholder: 'PATH', help: 'override the exec command for the preceding image', once: true, parse: values.nonEmpty });
@@ -82,7 +92,7 @@ export const annotation = flag({ name: 'annotation', scope: 'app', placeholder: 
 export const userAnnotation = flag({ name: 'user-annotation', scope: 'app', placeholder: 'NAME=VALUE', help: 'user annotation of the app', parse: values.nameValue('annotation must be specified as name=value') });
 export const userLabel = flag({ name: 'user-label', scope: 'app', placeholder: 'NAME=VALUE', help: 'user label of the app', parse: values.nameValue('label must be specified as name=value') });
 export const environment = flag({ name: 'environment', scope: 'app', placeholder: 'NAME=VALUE', help: 'an environment variable to set for the preceding image', parse: values.environmentVariable });
-export const signature = { ...unsupported('signature', 'FILE'), scope: 'app' as const };
+export const signature = flag({ name: 'signature', scope: 'app', placeholder: 'FILE', help: 'detached signature of the preceding image (an ACI): a path or a URL', once: true, parse: values.nonEmpty });
 
 export const memory = flag({ name: 'memory', scope: 'app', placeholder: 'QUANTITY', help: "memory limit for the preceding image (16Mi, 50M, 1G)", parse: values.memoryLimit });
 export const cpu = flag({ name: 'cpu', scope: 'app', placeholder: 'QUANTITY', help: 'cpu limit for the preceding image (500m, 2)', parse: values.cpuLimit });
@@ -100,10 +110,10 @@ export const ISOLATOR_FLAGS = [memory, cpu, cpuShares, oomScoreAdjust, capsRetai
 export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...ISOLATOR_FLAGS];
 
 /** Flags of the whole pod that decide what is written by `prepare`. */
-export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, podManifest, volume, noOverlay, privateUsers, port];
+export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, noOverlay, privateUsers, port, tpm];
 
 /** Flags that decide how a prepared pod is run. */
-export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, timing, ...NETWORK_LATER];
+export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, sealed, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];
 
 // Other commands
 export const quiet = toggle('quiet', 'command', 'suppress superfluous output on stdout, print only the UUID on success');
@@ -126,4 +136,14 @@ export const expirePrepared = flag({ name: 'expire-prepared', scope: 'command', 
 export const markOnly = toggle('mark-only', 'command', 'move exited and aborted pods to the garbage directories without deleting them');
 export const fields = flag({ name: 'fields', scope: 'command', placeholder: 'LIST', help: 'comma-separated fields to display: id, name, size, importtime, lastused', parse: values.fieldList('id', 'name', 'size', 'importtime', 'lastused') });
 export const sort = flag({ name: 'sort', scope: 'command', placeholder: 'LIST', help: 'comma-separated fields to sort by: name, importtime, lastused, size', defaultText: 'importtime', parse: values.fieldList('name', 'importtime', 'lastused', 'size') });
+export const overwrite = toggle('overwrite', 'command', 'overwrite the output');
+export const rootfsOnly = toggle('rootfs-only', 'command', 'extract the root file system only');
+export const oci = toggle('oci', 'command', 'write an OCI image layout instead of an ACI');
+export const imageGracePeriod = flag({ name: 'grace-period', scope: 'command', placeholder: 'DURATION', help: 'duration to wait since an image was last used before removing it', defaultText: '24h', parse: values.duration });
+export const maxSize = flag({ name: 'max-size', scope: 'command', placeholder: 'SIZE', help: 'remove the images used longest ago until the store is no larger than this, such as 10G', parse: values.sizeBytes });
 export const order = flag({ name: 'order', scope: 'command', placeholder: 'asc|desc', help: 'sorting order', defaultText: 'asc', parse: values.oneOf('asc', 'desc') });
+export const prefix = flag({ name: 'prefix', scope: 'command', placeholder: 'PREFIX', help: 'prefix to limit trust to', parse: values.nonEmpty });
+export const root = toggle('root', 'command', 'trust for all images, without a prefix');
+export const insecureAllowHttp = toggle('insecure-allow-http', 'command', 'allow HTTP use for key discovery and/or retrieval');
+export const skipFingerprintReview = toggle('skip-fingerprint-review', 'command', 'accept key without fingerprint confirmation');
+export const tuf = flag({ name: 'tuf', scope: 'command', placeholder: 'URL', help: 'trust a repository of The Update Framework instead of a key', parse: values.nonEmpty });

@@ -2,6 +2,7 @@
 import { RktError } from '../../error.ts';
 import { isACIdentifier, isACName } from '../../schema/names.ts';
 import { quantityNano, quantityUnits, QUANTITY_EXPECTATION } from '../../schema/quantity.ts';
+import type { Platform } from '../../schema/platform.ts';
 import type { Isolator, Mount, NameValue, Volume } from '../../schema/index.ts';
 import { parseDuration } from '../../pod/duration.ts';
 
@@ -37,6 +38,13 @@ export function oneOf<const V extends string>(...allowed: V[]): (value: string) 
   };
 }
 
+/** Comma-separated, none of them empty. */
+export function list(value: string): string[] {
+  const parts = value.split(',');
+  if (parts.includes('')) throw new Error('expected a comma-separated list');
+  return parts;
+}
+
 /** `NAME=VALUE` with a name that an environment variable can have. */
 export function environmentVariable(value: string): NameValue {
   const pair = nameValue('environment variable must be specified as name=value')(value);
@@ -61,6 +69,20 @@ export function annotation(value: string): NameValue {
 export function appName(value: string): string {
   if (!isACName(value)) throw new Error('ACName must contain only lower case alphanumeric characters plus "-"');
   return value;
+}
+
+/** `linux/amd64`, `linux/arm/v7`: names of Go. */
+export function platform(value: string): Platform {
+  const [os = '', architecture = '', variant, ...more] = value.split('/');
+  if (more.length > 0 || ![os, architecture, variant ?? 'v'].every((part) => /^[a-z0-9]+$/.test(part))) throw new Error('expected OS/ARCH[/VARIANT], such as linux/amd64');
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+}
+
+/** `10G`, `500Mi`. */
+export function sizeBytes(value: string): number {
+  const bytes = quantityUnits(value);
+  if (bytes === undefined || bytes < 0) throw new Error(`expected ${QUANTITY_EXPECTATION}`);
+  return bytes;
 }
 
 export function wholeNumber(minimum: number, maximum: number): (value: string) => number {

@@ -1,0 +1,23 @@
+/** Streams into files. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import type { ByteSource } from '../rootfs/bytes.ts';
+import { fileError } from '../store/fs-error.ts';
+
+/** Makes or replaces a file. It is whole or not there. Throws RktError that names the path. */
+export async function saveStream(source: ByteSource, path: string): Promise<void> {
+  const unfinished = join(dirname(path), `.${basename(path)}-${randomBytes(6).toString('hex')}`);
+  try {
+    const fd = openSync(unfinished, 'wx', 0o644);
+    try {
+      for await (const chunk of source) for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(unfinished, path);
+  } catch (error) {
+    rmSync(unfinished, { force: true });
+    throw fileError(error, `cannot write ${path}`);
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * A pod's networks, from the choice to the descriptors of its network cards, and back to nothing. What has been begun is
+ * in the pod directory before it is done (attachment-record.ts), so taking down works after any accident.
+ */
+import { closeSync, existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { RktError } from '../error.ts';
+import { lockFile } from '../linux/flock.ts';
+import type { Lock } from '../linux/flock.ts';
+import { createNetworkNamespace, insideNetworkNamespace, isNetworkNamespace, removeNetworkNamespace } from '../linux/network-namespace.ts';
+import { Netlink } from '../linux/netlink.ts';
+import type { LinkCounters } from '../linux/netlink.ts';
+import { checkValue } from '../schema/index.ts';
+import type { PodManifest } from '../schema/index.ts';
+import { readRecords, removeRecord, writeRecord } from './attachment-record.ts';
+import type { AttachmentRecord } from './attachment-record.ts';
+import { capabilityArguments } from './capability-arguments.ts';
+import { findPlugin } from './cni/plugin.ts';
+import type { PluginHost } from './cni/plugin.ts';
+import { parseResult } from './cni/result.ts';
+import type { Dns, Result } from './cni/result.ts';
+import { addNetwork, checkNetwork, chooseVersion, deleteNetwork } from './cni/runtime.ts';
+import type { Attachment } from './cni/runtime.ts';
+import type { GuestInterface } from './guest-interface.ts';
+import { networkInfo } from './network-info.ts';
+import type { NetworkInfo } from './network-info.ts';
+import type { ChosenNetwork } from './networks.ts';
+import { reservePorts, withPortForwarding } from './port-forwarding.ts';
+import { lockAgainstCollection, namespacePath } from './places.ts';
+import { keptPortMappings } from './port-mappings.ts';
+import type { PortMapping } from './port-mappings.ts';
+import { findingOf } from './network-questions.ts';
+import type { Finding } from './network-questions.ts';
+import { connectTap } from './tap.ts';
+
+const LOCK = 'net/lock';
+/** How long a plugin whose caller has been killed may go on. */
+const PLUGIN_PATIENCE_MS = 15_000;
+const POLL_MS = 50;
+/** Of a plugin whose interface is always the loopback. */
+const LOOPBACK_PLUGIN = 'loopback';
+
+/** A pod whose directory and lock the caller holds. */
+export interface NetworkedPod {
+  uuid: string;
+  /** Path of the pod directory. */
+  podDir: string;
+  pluginDirs: readonly string[];
+}
+
+export interface PodNetworkRequest extends NetworkedPod {
+  manifest: PodManifest;
+  networks: readonly ChosenNetwork[];
+  ports: readonly PortMapping[];
+  hostname: string;
+  /** What the person has asked for; absent when that is left to the networks. */
+  dns?: Dns;
+  /** Of each network card. */
+  queueCount: number;
+  log(message: string): void;
+}
+
+export interface PodNetwork {
+  interfaces: GuestInterface[];
+  /** Of the first network that says anything. */
+  dns: Dns | undefined;
+  /** One for each interface. */
+  taps: { ifName: string; fds: number[] }[];
+  /** Descriptors that keep the ports of this host. */
+  portFds: number[];
+  info: NetworkInfo[];
+}
+
+/** Throws RktError when anything fails; then nothing is left. */
+export async function setUpPodNetwork(request: PodNetworkRequest): Promise<PodNetwork> {
+  await tearDownPodNetwork(request); // of an earlier attempt that was killed
+  const made: PodNetwork = { interfaces: [], dns: undefined, taps: [], portFds: [], info: [] };
+  mkdirSync(join(request.podDir, 'net'), { recursive: true, mode: 0o750 });
+  const lock = await lockPlugins(request);
+  using _collection = lockAgainstCollection();
+  try {
+    made.portFds.push(...reservePorts(request.ports));
+    createNetworkNamespace(namespacePath(request.uuid));
+    const host: PluginHost = { pluginDirs: request.pluginDirs, lockFd: lock.fd };
+    for (const planned of planAttachments(request)) await attach(planned, { request, host, made });
+    return made;
+  } catch (error) {
+    for (const fd of [...made.portFds, ...made.taps.flatMap(({ fds }) => fds)]) closeSync(fd);
+    lock.release();
+    await tearDownPodNetwork(request).catch((second: unknown) => request.log(`taking the network down again: ${String(second)}`));
+    throw error;
+  } finally {
+    lock.release();
+  }
+}
+
+interface PlannedAttachment {
+  network: ChosenNetwork;
+  attachment: Attachment;
+}
+
+/** Interfaces are eth0, eth1 and so on, in the order of the networks. */
+function planAttachments(request: PodNetworkRequest): PlannedAttachment[] {
+  const { networks, forwarding } = request.ports.length === 0 ? { networks: request.networks, forwarding: undefined } : withPortForwarding(request.networks);
+  let count = 0;
+  return networks.map((network) => {
+    const isLoopback = network.configuration.plugins[0]?.type === LOOPBACK_PLUGIN;
+    const capabilityArgs = capabilityArguments({ manifest: request.manifest, args: network.args, aliases: [request.hostname], dns: request.dns });
+    const attachment = {
+      containerId: request.uuid,
+      namespacePath: namespacePath(request.uuid),
+      ifName: isLoopback ? 'lo' : `eth${count++}`,
+      args: network.args,
+      capabilityArgs: network === forwarding ? { ...capabilityArgs, portMappings: request.ports } : capabilityArgs,
+    };
+    return { network, attachment };
+  });
+}
+
+async function attach({ network: chosen, attachment }: PlannedAttachment, context: { request: PodNetworkRequest; host: PluginHost; made: PodNetwork }): Promise<void> {
+  const { request, host, made } = context;
+  const { versions: _versions, ...configuration } = chosen.configuration;
+  const network = { ...configuration, version: await chooseVersion(chosen.configuration, host) };
+  const record: AttachmentRecord = { network, attachment: withoutNamespace(attachment) };
+  request.log(`Adding network ${JSON.stringify(network.name)} as ${attachment.ifName}`);
+  writeRecord(request.podDir, record, { durable: true });
+  const result = await addNetwork(network, attachment, {
+    ...host,
+    onResult: (raw) => {
+      record.result = raw;
+      writeRecord(request.podDir, record, { durable: false });
+    },
+  });
+  if (attachment.ifName !== 'lo') {
+    const tap = connectTap({ ...attachment, index: made.taps.length, queueCount: request.queueCount, ...(network.tapMode === undefined ? {} : { mode: network.tapMode }) });
+    record.tapMode = tap.mode;
+    writeRecord(request.podDir, record, { durable: false });
+    made.taps.push({ ifName: attachment.ifName, fds: tap.fds });
+    made.interfaces.push(tap.guest);
+  }
+  made.dns ??= saysAnything(result.dns) ? result.dns : undefined;
+  made.info.push(networkInfo({ record, result, pluginPath: findPlugin(network.plugins[0]?.type ?? '', host.pluginDirs) }));
+}
+
+function withoutNamespace({ namespacePath: _path, ...attachment }: Attachment): AttachmentRecord['attachment'] {
+  return attachment;
+}
+
+function saysAnything(dns: Result['dns']): boolean {
+  return dns.nameservers.length > 0 || dns.search.length > 0 || dns.options.length > 0 || dns.domain !== undefined;
+}
+
+/** Undoes everything that is recorded; nothing to do is no error. Throws RktError for the first network that cannot be undone; what is left is tried again next time. */
+export async function tearDownPodNetwork(pod: NetworkedPod): Promise<void> {
+  const path = namespacePath(pod.uuid);
+  const records = readRecords(pod.podDir);
+  if (records.length === 0 && !existsSync(path)) return;
+  const lock = records.length === 0 ? undefined : await lockPlugins(pod);
+  try {
+    const failures: unknown[] = [];
+    for (const record of records.reverse()) {
+      try {
+        await deleteNetwork(record.network, attachmentOf(record), { pluginDirs: pod.pluginDirs, result: record.result, ...(lock === undefined ? {} : { lockFd: lock.fd }) });
+        removeRecord(pod.podDir, record.attachment.ifName);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+    removeNetworkNamespace(path);
+  } finally {
+    lock?.release();
+  }
+}
+
+function attachmentOf({ attachment }: AttachmentRecord): Attachment {
+  const path = namespacePath(attachment.containerId);
+  return { ...attachment, namespacePath: isNetworkNamespace(path) ? path : '' };
+}
+
+/**
+ * Plugins inherit the lock's descriptor, so it is free only when none of an earlier caller is at work any more, even if
+ * that caller was killed. Throws RktError BUSY.
+ */
+async function lockPlugins({ uuid, podDir }: NetworkedPod): Promise<Lock> {
+  const deadline = performance.now() + PLUGIN_PATIENCE_MS;
+  for (;;) {
+    const lock = lockFile(join(podDir, LOCK), 'exclusive', { block: false });
+    if (lock !== null) return lock;
+    if (performance.now() > deadline) throw new RktError('BUSY', `a network plugin of pod "${uuid}" is still at work`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/** Ports of this host that lead to the pod. */
+export function heldPorts(podDir: string): PortMapping[] {
+  return readRecords(podDir).flatMap(({ attachment }) => checkValue(attachment.capabilityArgs['portMappings'], keptPortMappings, { origin: podDir }));
+}
+
+/** One network of a pod, as `rkt network check` finds it. */
+export interface CheckedNetwork {
+  name: string;
+  ifName: string;
+  /** `unchecked`: its configuration does not want to be checked, or it was never set up completely. */
+  outcome: Finding;
+}
+
+export async function checkPodNetwork(pod: NetworkedPod): Promise<CheckedNetwork[]> {
+  const checked: CheckedNetwork[] = [];
+  for (const record of readRecords(pod.podDir)) {
+    const { network, attachment, result } = record;
+    const outcome = await findingOf(async () => result !== undefined && (await checkNetwork(network, attachmentOf(record), { pluginDirs: pod.pluginDirs, result })));
+    checked.push({ name: network.name, ifName: attachment.ifName, outcome });
+  }
+  return checked;
+}
+
+export interface InspectedInterface {
+  record: AttachmentRecord;
+  result: Result | undefined;
+  /** Seen from the pod; absent when its namespace is gone. */
+  counters: LinkCounters | undefined;
+}
+
+export function inspectPodNetwork(pod: Pick<NetworkedPod, 'uuid' | 'podDir'>): InspectedInterface[] {
+  const path = namespacePath(pod.uuid);
+  const links = isNetworkNamespace(path) ? insideNetworkNamespace(path, listLinks) : [];
+  return readRecords(pod.podDir).map((record) => ({
+    record,
+    result: record.result === undefined ? undefined : parseResult(JSON.stringify(record.result), `result of ${record.network.name}`),
+    counters: links.find(({ name }) => name === record.attachment.ifName)?.counters,
+  }));
+}
+
+function listLinks(): ReturnType<Netlink['links']> {
+  using netlink = new Netlink();
+  return netlink.links();
+}

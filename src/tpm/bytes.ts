@@ -1,0 +1,186 @@
+/** Bytes in and out: TPM structures are big-endian, event logs little-endian. Every read is bounded, every failure an RktError. */
+import { RktError } from '../error.ts';
+
+export type ByteOrder = 'big' | 'little';
+
+const FIRST_CAPACITY_BYTES = 128;
+
+export class ByteWriter {
+  readonly #little: boolean;
+  #bytes = new Uint8Array(FIRST_CAPACITY_BYTES);
+  #view = new DataView(this.#bytes.buffer);
+  #size = 0;
+
+  constructor(order: ByteOrder) {
+    this.#little = order === 'little';
+  }
+
+  u8(value: number): this {
+    const at = this.#grow(1);
+    this.#bytes[at] = value;
+    return this;
+  }
+
+  u16(value: number): this {
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value, this.#little);
+    return this;
+  }
+
+  u32(value: number): this {
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value, this.#little);
+    return this;
+  }
+
+  raw(bytes: Uint8Array): this {
+    const at = this.#grow(bytes.length);
+    this.#bytes.set(bytes, at);
+    return this;
+  }
+
+  /** u16 length, then the bytes: every TPM2B structure. */
+  sized16(bytes: Uint8Array): this {
+    if (bytes.length > 0xffff) throw new RktError('LIMIT', `${bytes.length} bytes do not fit a TPM2B structure`);
+    return this.u16(bytes.length).raw(bytes);
+  }
+
+  /** u32 length, then the bytes. */
+  sized32(bytes: Uint8Array): this {
+    return this.u32(bytes.length).raw(bytes);
+  }
+
+  /** A copy of what has been written. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.slice(0, this.#size);
+  }
+
+  #grow(sizeBytes: number): number {
+    const at = this.#size;
+    this.#size += sizeBytes;
+    if (this.#size > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(this.#size, 2 * this.#bytes.length));
+      larger.set(this.#bytes.subarray(0, at));
+      this.#bytes = larger;
+      this.#view = new DataView(larger.buffer);
+    }
+    return at;
+  }
+}
+
+/** Reads views of the given bytes, not copies. */
+export class ByteReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #little: boolean;
+  readonly #name: string;
+  #at = 0;
+
+  /** @param name what is read, the beginning of every message */
+  constructor(bytes: Uint8Array, order: ByteOrder, name: string) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#little = order === 'little';
+    this.#name = name;
+  }
+
+  get positionBytes(): number {
+    return this.#at;
+  }
+
+  get leftBytes(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  u8(): number {
+    return this.#view.getUint8(this.#advance(1));
+  }
+
+  u16(): number {
+    return this.#view.getUint16(this.#advance(2), this.#little);
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.#advance(4), this.#little);
+  }
+
+  u64(): bigint {
+    return this.#view.getBigUint64(this.#advance(8), this.#little);
+  }
+
+  take(sizeBytes: number): Uint8Array {
+    const at = this.#advance(sizeBytes);
+    return this.#bytes.subarray(at, at + sizeBytes);
+  }
+
+  sized16(): Uint8Array {
+    return this.take(this.u16());
+  }
+
+  /** A count that is checked before anything of that number is read. */
+  count(maximum: number, what: string): number {
+    const count = this.u32();
+    if (count > maximum) this.fail(`${count} ${what}, at most ${maximum} are accepted`);
+    return count;
+  }
+
+  expectEnd(): void {
+    if (this.leftBytes > 0) this.fail(`${this.leftBytes} bytes too many`);
+  }
+
+  fail(message: string): never {
+    throw new RktError('BAD_INPUT', `${this.#name}: ${message} (byte ${this.#at})`);
+  }
+
+  #advance(sizeBytes: number): number {
+    const at = this.#at;
+    if (sizeBytes > this.leftBytes) this.fail(`${sizeBytes} bytes expected, ${this.leftBytes} left`);
+    this.#at += sizeBytes;
+    return at;
+  }
+}
+
+export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const joined = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    joined.set(part, at);
+    at += part.length;
+  }
+  return joined;
+}
+
+/** Not in constant time: nothing compared here is secret. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+const HEX_DIGITS = '0123456789abcdef';
+
+export function toHex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += HEX_DIGITS.charAt(byte >> 4) + HEX_DIGITS.charAt(byte & 15);
+  return text;
+}
+
+/**
+ * @param what names the field in the message
+ * @throws RktError BAD_INPUT
+ */
+export function fromHex(text: string, what: string): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(text.length >> 1);
+  const digits = text.toLowerCase();
+  for (let i = 0; i < digits.length; i++) {
+    const value = HEX_DIGITS.indexOf(digits.charAt(i));
+    if (value < 0 || text.length % 2 !== 0) throw new RktError('BAD_INPUT', `${what}: expected an even number of hexadecimal digits`);
+    bytes[i >> 1] = ((bytes[i >> 1] ?? 0) << 4) | value;
+  }
+  return bytes;
+}
+
+/** Lower-case digits only: what this project writes. */
+export function isHex(text: string, length: number): boolean {
+  if (text.length !== length) return false;
+  for (const digit of text) if (!HEX_DIGITS.includes(digit)) return false;
+  return true;
+}

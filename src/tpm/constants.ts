@@ -1,0 +1,156 @@
+/** Numbers of TPM 2.0 (TCG TPM 2.0 Library, part 2: Structures), as far as they are used here. */
+
+export const TPM_ST = { noSessions: 0x8001, sessions: 0x8002, attestQuote: 0x8018, responseCommand: 0x00c4 } as const;
+
+/** First four bytes of everything that a TPM signs about itself. */
+export const TPM_GENERATED_VALUE = 0xff544347;
+
+export const TPM_RH = { owner: 0x40000001, null: 0x40000007, password: 0x40000009, lockout: 0x4000000a, endorsement: 0x4000000b, platform: 0x4000000c } as const;
+
+export const TPM_ALG = {
+  rsa: 0x0001,
+  aes: 0x0006,
+  null: 0x0010,
+  rsassa: 0x0014,
+  rsaes: 0x0015,
+  rsapss: 0x0016,
+  oaep: 0x0017,
+  ecdsa: 0x0018,
+  ecdaa: 0x001a,
+  ecc: 0x0023,
+  cfb: 0x0043,
+} as const;
+
+export const TPM_CAP = { pcrs: 0x00000005, tpmProperties: 0x00000006 } as const;
+
+/** PCRs of a PC client platform. */
+export const PCR_COUNT = 24;
+
+/** The commands that are sent here or looked at on their way. */
+export const TPM_CC = {
+  NV_UndefineSpaceSpecial: 0x11f,
+  EvictControl: 0x120,
+  HierarchyControl: 0x121,
+  NV_UndefineSpace: 0x122,
+  ChangeEPS: 0x124,
+  ChangePPS: 0x125,
+  Clear: 0x126,
+  ClearControl: 0x127,
+  ClockSet: 0x128,
+  HierarchyChangeAuth: 0x129,
+  NV_DefineSpace: 0x12a,
+  PCR_Allocate: 0x12b,
+  PCR_SetAuthPolicy: 0x12c,
+  PP_Commands: 0x12d,
+  SetPrimaryPolicy: 0x12e,
+  FieldUpgradeStart: 0x12f,
+  ClockRateAdjust: 0x130,
+  CreatePrimary: 0x131,
+  NV_GlobalWriteLock: 0x132,
+  GetCommandAuditDigest: 0x133,
+  NV_Increment: 0x134,
+  NV_SetBits: 0x135,
+  NV_Extend: 0x136,
+  NV_Write: 0x137,
+  NV_WriteLock: 0x138,
+  DictionaryAttackLockReset: 0x139,
+  DictionaryAttackParameters: 0x13a,
+  NV_ChangeAuth: 0x13b,
+  PCR_Event: 0x13c,
+  PCR_Reset: 0x13d,
+  SequenceComplete: 0x13e,
+  SetAlgorithmSet: 0x13f,
+  SetCommandCodeAuditStatus: 0x140,
+  FieldUpgradeData: 0x141,
+  IncrementalSelfTest: 0x142,
+  SelfTest: 0x143,
+  Startup: 0x144,
+  Shutdown: 0x145,
+  StirRandom: 0x146,
+  ActivateCredential: 0x147,
+  Certify: 0x148,
+  PolicyNV: 0x149,
+  CertifyCreation: 0x14a,
+  Duplicate: 0x14b,
+  GetTime: 0x14c,
+  GetSessionAuditDigest: 0x14d,
+  NV_Read: 0x14e,
+  NV_ReadLock: 0x14f,
+  ObjectChangeAuth: 0x150,
+  PolicySecret: 0x151,
+  Rewrap: 0x152,
+  Create: 0x153,
+  ECDH_ZGen: 0x154,
+  HMAC: 0x155,
+  Import: 0x156,
+  Load: 0x157,
+  Quote: 0x158,
+  RSA_Decrypt: 0x159,
+  HMAC_Start: 0x15b,
+  SequenceUpdate: 0x15c,
+  Sign: 0x15d,
+  Unseal: 0x15e,
+  PolicySigned: 0x160,
+  ContextLoad: 0x161,
+  ContextSave: 0x162,
+  ECDH_KeyGen: 0x163,
+  EncryptDecrypt: 0x164,
+  FlushContext: 0x165,
+  LoadExternal: 0x167,
+  MakeCredential: 0x168,
+  NV_ReadPublic: 0x169,
+  PolicyAuthorize: 0x16a,
+  PolicyAuthValue: 0x16b,
+  PolicyCommandCode: 0x16c,
+  PolicyCounterTimer: 0x16d,
+  PolicyCpHash: 0x16e,
+  PolicyLocality: 0x16f,
+  PolicyNameHash: 0x170,
+  PolicyOR: 0x171,
+  PolicyTicket: 0x172,
+  ReadPublic: 0x173,
+  RSA_Encrypt: 0x174,
+  StartAuthSession: 0x176,
+  VerifySignature: 0x177,
+  ECC_Parameters: 0x178,
+  FirmwareRead: 0x179,
+  GetCapability: 0x17a,
+  GetRandom: 0x17b,
+  GetTestResult: 0x17c,
+  Hash: 0x17d,
+  PCR_Read: 0x17e,
+  PolicyPCR: 0x17f,
+  PolicyRestart: 0x180,
+  ReadClock: 0x181,
+  PCR_Extend: 0x182,
+  PCR_SetAuthValue: 0x183,
+  NV_Certify: 0x184,
+  EventSequenceComplete: 0x185,
+  HashSequenceStart: 0x186,
+  PolicyPhysicalPresence: 0x187,
+  PolicyDuplicationSelect: 0x188,
+  PolicyGetDigest: 0x189,
+  TestParms: 0x18a,
+  Commit: 0x18b,
+  PolicyPassword: 0x18c,
+  ZGen_2Phase: 0x18d,
+  EC_Ephemeral: 0x18e,
+  PolicyNvWritten: 0x18f,
+  PolicyTemplate: 0x190,
+  CreateLoaded: 0x191,
+  PolicyAuthorizeNV: 0x192,
+  EncryptDecrypt2: 0x193,
+} as const;
+
+export type TpmCommandName = keyof typeof TPM_CC;
+
+/** Where `swtpm_setup` puts what it makes (TCG EK Credential Profile 2.x), and where the host's own key is. */
+export const KEY_HANDLES = {
+  rsaEndorsementKey: 0x81010001,
+  eccEndorsementKey: 0x81010016,
+  /** In the host's TPM only: see pod-key.ts. */
+  hostKey: 0x81010020,
+} as const;
+
+/** NV indices of EK certificates (DER): RSA 2048, ECC P-256, RSA 3072, ECC P-384. */
+export const ENDORSEMENT_CERTIFICATE_INDICES: readonly number[] = [0x01c00002, 0x01c0000a, 0x01c0001c, 0x01c00016];

@@ -1,0 +1,164 @@
+/**
+ * The pod's TPM and its event log. The monitor sits between swtpm and the guest: it measures before the guest's first
+ * instruction, passes the guest's commands on as far as a guest may send them, and writes down each event that the agent
+ * measures; what is not announced as an event is not extended into the registers of the pod.
+ */
+import { EPOLLIN, SOCK_STREAM } from '../../runtime/abi.gen.ts';
+import { close } from '../../runtime/linux/fds.ts';
+import { reap } from '../../runtime/linux/process.ts';
+import { socketPair } from '../../runtime/linux/sockets.ts';
+import { after, unwatch, watch, type TimerHandle } from '../../runtime/loop.ts';
+import { concatBytes, equalBytes, fromHex } from '../../src/tpm/bytes.ts';
+import { errorResponse, executeSync, type TpmTransport } from '../../src/tpm/command.ts';
+import { pcrExtend, readPcrs } from '../../src/tpm/commands/pcr.ts';
+import { getPcrBanks, requirePodBanks, selfTest } from '../../src/tpm/commands/state.ts';
+import { TPM_CC } from '../../src/tpm/constants.ts';
+import { encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
+import { guestMay, parsePcrExtend } from '../../src/tpm/guest-command-policy.ts';
+import { POD_BANKS, type BankHashes, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
+import { hostEvents, type HostFacts } from '../../src/tpm/host-measurements.ts';
+import { PCR } from '../../src/tpm/pcr-table.ts';
+import { TPM_RC } from '../../src/tpm/response-code.ts';
+import { encodePending } from '../../src/tpm/write-ahead.ts';
+import { Stage1Error } from '../error.ts';
+import { TPM_STATE_PATH } from '../pod/directory.ts';
+import { createEventLog, type EventLogFile } from './event-log-file.ts';
+import { startSwtpm, type Swtpm } from './swtpm.ts';
+import { exchange, serveCommands, TpmBus } from './tpm-bus.ts';
+
+/** How the monitor and the agent compute digests. */
+export const NATIVE_HASHES: BankHashes = { sha256: (data) => sys.hash(256, data), sha384: (data) => sys.hash(384, data) };
+
+/** Registers of the pod: only the agent extends them, and only with what it has announced. */
+const POD_PCRS: readonly number[] = [PCR.phases, PCR.pod];
+/** The announcement and the command come by different ways. */
+const ANNOUNCEMENT_TIMEOUT_MS = 3_000;
+/** No agent has more events under way. */
+const MAX_ANNOUNCED = 1024;
+const RESPONSE_CODE_OFFSET = 6;
+
+interface Announced {
+  event: LogEvent;
+  record: Uint8Array;
+}
+
+export class PodTpm {
+  /** QEMU's end; closed once QEMU has it. */
+  readonly qemuFd: number;
+  readonly #guestFd: number;
+  readonly #swtpm: Swtpm;
+  #bus: TpmBus | null = null;
+  #log: EventLogFile | null = null;
+  #announced: Announced[] = [];
+  #whenAnnounced: (() => void) | null = null;
+  #endGuest: (() => void) | null = null;
+
+  /** @throws Stage1Error */
+  constructor(user: number | null) {
+    this.#swtpm = startSwtpm(TPM_STATE_PATH, user);
+    [this.#guestFd, this.qemuFd] = socketPair(SOCK_STREAM);
+  }
+
+  /**
+   * Extends what the host measures and begins the log. QEMU may be starting meanwhile: it asks its TPM who it is before
+   * it runs the guest, and is answered from `serve` on.
+   * @throws Stage1Error, TpmResponseError, RktError: then the guest must not run
+   */
+  measureHost(facts: HostFacts): void {
+    const send = (command: Uint8Array): Uint8Array => exchange(this.#swtpm.fd, command);
+    requirePodBanks(executeSync(send, getPcrBanks()));
+    const records = [encodeLogHeader()];
+    for (const { pcr, digests, record } of hostEvents(facts, NATIVE_HASHES)) {
+      executeSync(send, pcrExtend(pcr, digests));
+      records.push(record);
+    }
+    // Now, so that the guest's driver need not wait for it.
+    executeSync(send, selfTest());
+    this.#log = createEventLog(concatBytes(...records));
+  }
+
+  /** From here on QEMU is answered. @param onEnd the TPM is gone: the pod must end */
+  serve(onEnd: (error: Stage1Error) => void): void {
+    const { fd, pidfd, pid, errorFd } = this.#swtpm;
+    this.#bus = new TpmBus(fd, onEnd);
+    watch(pidfd, EPOLLIN, () => {
+      unwatch(pidfd);
+      close(pidfd);
+      reap(pid);
+    });
+    close(errorFd);
+    this.#endGuest = serveCommands(this.#guestFd, (command) => this.#answerGuest(command));
+  }
+
+  /** The host's own commands. */
+  transact(command: Uint8Array): Promise<Uint8Array> {
+    if (this.#bus === null) throw new Stage1Error('the TPM of the pod is not there yet');
+    return this.#bus.transact(command);
+  }
+
+  readonly transport: TpmTransport = (command) => this.transact(command);
+
+  /** The agent is about to extend these events, in this order. @param records of the event log, hexadecimal. @throws RktError */
+  announce(records: readonly string[]): void {
+    for (const hex of records) {
+      const record = fromHex(hex, 'record of an event');
+      const [event, ...more] = parseEventLog(concatBytes(encodeLogHeader(), record)).events;
+      if (event === undefined || more.length > 0 || !POD_PCRS.includes(event.pcr)) throw new Stage1Error('the agent announced something that is no event of a pod');
+      if (this.#announced.push({ event, record }) > MAX_ANNOUNCED) throw new Stage1Error('the agent announces events and does not measure them');
+    }
+    this.#whenAnnounced?.();
+  }
+
+  close(): void {
+    this.#endGuest?.();
+    this.#bus?.close();
+    this.#log?.close();
+  }
+
+  async #answerGuest(command: Uint8Array): Promise<Uint8Array> {
+    const verdict = guestMay(command);
+    if (!verdict.allowed) return errorResponse(verdict.responseCode);
+    const pcr = extendedPcr(command);
+    if (pcr === null || !POD_PCRS.includes(pcr)) return await this.#bus!.transact(command);
+    return await this.#measure(command);
+  }
+
+  /** The order is that of src/tpm/write-ahead.ts: note, TPM, log. */
+  async #measure(command: Uint8Array): Promise<Uint8Array> {
+    const extend = parsePcrExtend(command);
+    const next = extend === null ? undefined : await this.#nextAnnounced();
+    const log = this.#log;
+    if (log === null || extend === null || next === undefined || next.event.pcr !== extend.pcr || !sameDigests(next.event.digests, extend.digests)) return errorResponse(TPM_RC.locality);
+    this.#announced.shift();
+    const values = await readPcrs(this.transport, POD_BANKS.map((bank) => ({ bank, pcrs: [extend.pcr] })));
+    const before = POD_BANKS.map((algorithm) => ({ algorithm, digest: values.get(algorithm)!.get(extend.pcr)! }));
+    log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event: next.event }));
+    const response = await this.#bus!.transact(command);
+    if (new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success) log.append(next.record);
+    return response;
+  }
+
+  async #nextAnnounced(): Promise<Announced | undefined> {
+    if (this.#announced.length === 0) {
+      let timer: TimerHandle | undefined;
+      await new Promise<void>((resolve) => {
+        this.#whenAnnounced = resolve;
+        timer = after(ANNOUNCEMENT_TIMEOUT_MS, resolve);
+      });
+      timer?.cancel();
+      this.#whenAnnounced = null;
+    }
+    return this.#announced[0];
+  }
+}
+
+/** Commands that change a PCR begin with its handle. */
+function extendedPcr(command: Uint8Array): number | null {
+  const view = new DataView(command.buffer, command.byteOffset, command.length);
+  const EXTENDING: readonly number[] = [TPM_CC.PCR_Extend, TPM_CC.PCR_Event, TPM_CC.EventSequenceComplete];
+  return EXTENDING.includes(view.getUint32(6)) && command.length >= 14 ? view.getUint32(10) : null;
+}
+
+function sameDigests(a: readonly TaggedDigest[], b: readonly TaggedDigest[]): boolean {
+  return a.length === b.length && a.every(({ algorithm, digest }, i) => b[i]!.algorithm === algorithm && equalBytes(digest, b[i]!.digest));
+}
