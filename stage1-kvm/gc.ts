@@ -2,12 +2,13 @@
 import { readDirectory, removeFile } from '../runtime/linux/files.ts';
 import { exit } from '../runtime/linux/process.ts';
 import { parseStopArguments } from './options.ts';
+import { ATTEST_SOCKET, TPM_SOCKET } from './tpm/attest-sockets.ts';
 import { VSOCK_SOCKET } from './vsock/own-transport.ts';
 
 export function gc(args: readonly string[]): never {
   parseStopArguments(args);
   for (const { name } of readDirectory('.')) {
-    const isSocket = name === VSOCK_SOCKET || name.startsWith(`${VSOCK_SOCKET}_`);
+    const isSocket = [VSOCK_SOCKET, TPM_SOCKET, ATTEST_SOCKET].includes(name) || name.startsWith(`${VSOCK_SOCKET}_`);
     if (isSocket || name.endsWith('.new')) removeFile(name);
   }
   exit(0);

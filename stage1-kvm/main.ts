@@ -7,6 +7,7 @@ import { probeKvm } from './accelerator/probe.ts';
 import { enter } from './enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { gc } from './gc.ts';
+import { predict } from './predict.ts';
 import { print, printError } from './report.ts';
 import { run } from './run.ts';
 import { stop } from './stop.ts';
@@ -21,6 +22,7 @@ function main(program: string, args: readonly string[]): void {
     case 'enter': enter(args); break;
     case 'stop': stop(args); break;
     case 'gc': gc(args); break;
+    case 'predict': predict(args); break;
     default: throw new Stage1Error(`there is no stage1 entrypoint "${name}"`);
   }
 }

@@ -152,7 +152,7 @@ t.test('ten pods at once, and nothing left after gc', async (t) => {
     host.listing().filter((path) => /^pods\/[^/]+\/./.test(path) || path.endsWith('.sock 0')),
     [], 'no pod, no socket');
   const before = new Set(emptyHost);
-  const left = host.listing().filter((path) => !before.has(path) && !/^cas\/(stage1|scratch|source)|^locks|^pods\/([^/]+\/)?$/.test(path));
+  const left = host.listing().filter((path) => !before.has(path) && !/^cas\/(stage1|scratch|source)|^tpm\/|^locks|^pods\/([^/]+\/)?$/.test(path));
   t.strictSame(left, [], 'no file');
 });
 

@@ -5,7 +5,7 @@ import type { PublicKey } from '../tpm/public-area.ts';
 import { DER, derValue, derValues, encodeBits, encodeDer, encodeOid, encodeUnsigned, expectTag, oidName, unsignedOf, wholeBytesOf } from './der.ts';
 
 const KEY_TYPES = { rsa: '1.2.840.113549.1.1.1', ecc: '1.2.840.10045.2.1' } as const;
-export const CURVE_OIDS = { 'P-256': '1.2.840.10045.3.1.7', 'P-384': '1.3.132.0.34', 'P-521': '1.3.132.0.35' } as const;
+const CURVE_OIDS = { 'P-256': '1.2.840.10045.3.1.7', 'P-384': '1.3.132.0.34', 'P-521': '1.3.132.0.35' } as const;
 export type Curve = keyof typeof CURVE_OIDS;
 
 const MIN_RSA_BITS = 2048;

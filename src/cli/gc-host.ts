@@ -1,6 +1,6 @@
 /** Connects the garbage collector to the reporter and to stage1. */
 import type { GcHost } from '../pod/index.ts';
-import { disconnectPod } from '../stage0/pod-network.ts';
+import { disconnectPod } from '../stage0/network-release.ts';
 import { cleanUpStage1 } from '../stage0/stage1-calls.ts';
 import type { CommandContext } from './context.ts';
 import { networkDirectories } from './network-directories.ts';

@@ -9,6 +9,8 @@ import { COMPRESSION_HEAD_BYTES, compressionOf } from './compression.ts';
 import { zstdFrames } from './zstd-frames.ts';
 
 const OUTPUT_CHUNK_BYTES = 256 << 10;
+/** Decompressed while what came before is still being used: the two run on different threads. */
+const AHEAD_BYTES = 2 << 20;
 /** Memory a decompressor may take for the dictionary an archive asks for. */
 const XZ_MEMORY_LIMIT = '1GiB';
 
@@ -59,7 +61,7 @@ async function withHead(source: ByteSource): Promise<{ head: Uint8Array; whole: 
 }
 
 async function* throughZlib(source: ByteSource, compression: 'gzip' | 'zstd', name: string): AsyncGenerator<Uint8Array> {
-  const options = { chunkSize: OUTPUT_CHUNK_BYTES };
+  const options = { chunkSize: OUTPUT_CHUNK_BYTES, readableHighWaterMark: AHEAD_BYTES };
   const decoder = compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
   let sourceError: unknown;
   const feeding = feed(compression === 'gzip' ? source : zstdFrames(source, name), decoder).catch((error: unknown) => {

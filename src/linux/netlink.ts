@@ -22,7 +22,6 @@ const NLMSG_HEADER_BYTES = 16;
 const READ_BYTES = 64 * 1024;
 
 const RTM_NEWLINK = 16;
-const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
@@ -151,10 +150,6 @@ export class Netlink {
     attributes.push(attribute(IFLA.linkInfo, Buffer.concat(info)));
     const body = Buffer.concat([linkHeader(0), ...attributes]);
     this.request(`cannot make a network interface of kind ${link.kind}`, { type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, body });
-  }
-
-  removeLink(index: number): void {
-    this.request(`cannot remove the network interface ${index}`, { type: RTM_DELLINK, flags: 0, body: linkHeader(index) });
   }
 
   addresses(linkIndex: number): LinkAddress[] {

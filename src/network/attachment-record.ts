@@ -6,11 +6,13 @@ import { closeSync, constants, fsyncSync, mkdirSync, openSync, readdirSync, read
 import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
+import { isNetworkNamespace } from '../linux/network-namespace.ts';
 import { mapOf, objectOf, oneOf, optional, parseDocument, stringValue } from '../schema/check.ts';
 import type { Check } from '../schema/check.ts';
 import { configurationOf, networkConfiguration } from './cni/configuration.ts';
 import type { JsonObject, Network, NetworkConfiguration } from './cni/configuration.ts';
 import type { Attachment } from './cni/runtime.ts';
+import { namespacePath } from './places.ts';
 import { TAP_MODES } from './tap-mode.ts';
 import type { TapMode } from './tap-mode.ts';
 
@@ -57,6 +59,12 @@ function flush(directory: string): void {
   } finally {
     closeSync(fd);
   }
+}
+
+/** What plugins are to be told of the attachment now: the namespace may be gone. */
+export function currentAttachment({ attachment }: AttachmentRecord): Attachment {
+  const path = namespacePath(attachment.containerId);
+  return { ...attachment, namespacePath: isNetworkNamespace(path) ? path : '' };
 }
 
 export function removeRecord(podDir: string, ifName: string): void {

@@ -7,19 +7,15 @@ import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { lockFile } from '../linux/flock.ts';
 import type { Lock } from '../linux/flock.ts';
-import { createNetworkNamespace, insideNetworkNamespace, isNetworkNamespace, removeNetworkNamespace } from '../linux/network-namespace.ts';
-import { Netlink } from '../linux/netlink.ts';
-import type { LinkCounters } from '../linux/netlink.ts';
-import { checkValue } from '../schema/index.ts';
+import { createNetworkNamespace, removeNetworkNamespace } from '../linux/network-namespace.ts';
 import type { PodManifest } from '../schema/index.ts';
-import { readRecords, removeRecord, writeRecord } from './attachment-record.ts';
+import { currentAttachment, readRecords, removeRecord, writeRecord } from './attachment-record.ts';
 import type { AttachmentRecord } from './attachment-record.ts';
 import { capabilityArguments } from './capability-arguments.ts';
 import { findPlugin } from './cni/plugin.ts';
 import type { PluginHost } from './cni/plugin.ts';
-import { parseResult } from './cni/result.ts';
 import type { Dns, Result } from './cni/result.ts';
-import { addNetwork, checkNetwork, chooseVersion, deleteNetwork } from './cni/runtime.ts';
+import { addNetwork, chooseVersion, deleteNetwork } from './cni/runtime.ts';
 import type { Attachment } from './cni/runtime.ts';
 import type { GuestInterface } from './guest-interface.ts';
 import { networkInfo } from './network-info.ts';
@@ -27,10 +23,7 @@ import type { NetworkInfo } from './network-info.ts';
 import type { ChosenNetwork } from './networks.ts';
 import { reservePorts, withPortForwarding } from './port-forwarding.ts';
 import { lockAgainstCollection, namespacePath } from './places.ts';
-import { keptPortMappings } from './port-mappings.ts';
 import type { PortMapping } from './port-mappings.ts';
-import { findingOf } from './network-questions.ts';
-import type { Finding } from './network-questions.ts';
 import { connectTap } from './tap.ts';
 
 const LOCK = 'net/lock';
@@ -160,7 +153,7 @@ export async function tearDownPodNetwork(pod: NetworkedPod): Promise<void> {
     const failures: unknown[] = [];
     for (const record of records.reverse()) {
       try {
-        await deleteNetwork(record.network, attachmentOf(record), { pluginDirs: pod.pluginDirs, result: record.result, ...(lock === undefined ? {} : { lockFd: lock.fd }) });
+        await deleteNetwork(record.network, currentAttachment(record), { pluginDirs: pod.pluginDirs, result: record.result, ...(lock === undefined ? {} : { lockFd: lock.fd }) });
         removeRecord(pod.podDir, record.attachment.ifName);
       } catch (error) {
         failures.push(error);
@@ -171,11 +164,6 @@ export async function tearDownPodNetwork(pod: NetworkedPod): Promise<void> {
   } finally {
     lock?.release();
   }
-}
-
-function attachmentOf({ attachment }: AttachmentRecord): Attachment {
-  const path = namespacePath(attachment.containerId);
-  return { ...attachment, namespacePath: isNetworkNamespace(path) ? path : '' };
 }
 
 /**
@@ -190,49 +178,4 @@ async function lockPlugins({ uuid, podDir }: NetworkedPod): Promise<Lock> {
     if (performance.now() > deadline) throw new RktError('BUSY', `a network plugin of pod "${uuid}" is still at work`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-}
-
-/** Ports of this host that lead to the pod. */
-export function heldPorts(podDir: string): PortMapping[] {
-  return readRecords(podDir).flatMap(({ attachment }) => checkValue(attachment.capabilityArgs['portMappings'], keptPortMappings, { origin: podDir }));
-}
-
-/** One network of a pod, as `rkt network check` finds it. */
-export interface CheckedNetwork {
-  name: string;
-  ifName: string;
-  /** `unchecked`: its configuration does not want to be checked, or it was never set up completely. */
-  outcome: Finding;
-}
-
-export async function checkPodNetwork(pod: NetworkedPod): Promise<CheckedNetwork[]> {
-  const checked: CheckedNetwork[] = [];
-  for (const record of readRecords(pod.podDir)) {
-    const { network, attachment, result } = record;
-    const outcome = await findingOf(async () => result !== undefined && (await checkNetwork(network, attachmentOf(record), { pluginDirs: pod.pluginDirs, result })));
-    checked.push({ name: network.name, ifName: attachment.ifName, outcome });
-  }
-  return checked;
-}
-
-export interface InspectedInterface {
-  record: AttachmentRecord;
-  result: Result | undefined;
-  /** Seen from the pod; absent when its namespace is gone. */
-  counters: LinkCounters | undefined;
-}
-
-export function inspectPodNetwork(pod: Pick<NetworkedPod, 'uuid' | 'podDir'>): InspectedInterface[] {
-  const path = namespacePath(pod.uuid);
-  const links = isNetworkNamespace(path) ? insideNetworkNamespace(path, listLinks) : [];
-  return readRecords(pod.podDir).map((record) => ({
-    record,
-    result: record.result === undefined ? undefined : parseResult(JSON.stringify(record.result), `result of ${record.network.name}`),
-    counters: links.find(({ name }) => name === record.attachment.ifName)?.counters,
-  }));
-}
-
-function listLinks(): ReturnType<Netlink['links']> {
-  using netlink = new Netlink();
-  return netlink.links();
 }

@@ -7,7 +7,7 @@
  *
  * The interface keeps its addresses, by which plugins recognise it when they check or delete it; only the guest answers for them.
  */
-import { writeFileSync } from 'node:fs';
+import { closeSync, writeFileSync } from 'node:fs';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
 import { insideNetworkNamespace } from '../linux/network-namespace.ts';
@@ -68,7 +68,7 @@ interface Connection {
 function connectByRedirect({ netlink, link, request, guest }: Connection): Tap | undefined {
   const { fds, tap } = makeTap(netlink, request);
   if (!redirectTraffic(netlink, { fromIndex: tap.index, toIndex: link.index }) || !redirectTraffic(netlink, { fromIndex: link.index, toIndex: tap.index })) {
-    netlink.removeLink(tap.index);
+    for (const fd of fds) closeSync(fd); // and with them goes the device
     return undefined;
   }
   return { mode: 'redirect', fds, guest };

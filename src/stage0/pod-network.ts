@@ -1,12 +1,13 @@
-/** Connects a pod with its networks before its stage1 is called, and takes that down again when it has ended. */
+/** Connects a pod with its networks before its stage1 is called. */
 import { closeSync, writeFileSync } from 'node:fs';
 import { RktError } from '../error.ts';
-import { hasEnded, lockExclusively, pathInPod, POD_FILES, unlockPod, walkPods } from '../pod/index.ts';
+import { pathInPod, POD_FILES } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
-import type { AttachmentRecord, Dns, Finding, NetworkDirectories, NetworkedPod, PodNetwork, PortMapping } from '../network/index.ts';
+import type { Dns, PodNetwork, PortMapping } from '../network/index.ts';
 import type { ImageManifest, PodManifest } from '../schema/index.ts';
 import { annotationValue } from './entrypoint.ts';
 import type { NetworkPlan } from './network-plan.ts';
+import { networkedPod, releaseNetworks } from './network-release.ts';
 
 /** Annotation of a stage1 that leaves networks to stage0 and takes descriptors of tap devices; others do it all themselves, as rkt's did. */
 const NETWORK_ANNOTATION = 'rkt/network';
@@ -124,64 +125,4 @@ function writeNames(pod: PodHandle, { names }: NetworkRequest): void {
 
 function write(pod: PodHandle, name: string, text: string): void {
   writeFileSync(pathInPod(pod, name), text, { mode: FILE_MODE });
-}
-
-/** Leases, links and rules of the pod, wherever its start was interrupted. Throws RktError for what cannot be removed now. */
-export async function disconnectPod(pod: PodHandle, pluginDirs: readonly string[]): Promise<void> {
-  const { tearDownPodNetwork } = await import('../network/index.ts');
-  await tearDownPodNetwork(networkedPod(pod, pluginDirs));
-}
-
-export function networkedPod(pod: PodHandle, pluginDirs: readonly string[]): NetworkedPod {
-  return { uuid: pod.uuid, podDir: pathInPod(pod), pluginDirs };
-}
-
-interface Released {
-  releasedCount: number;
-  /** Of pods whose network cannot be taken down now. */
-  problems: RktError[];
-}
-
-/**
- * Takes down the networks of pods that have ended or whose start was interrupted, without waiting until the pods
- * themselves are removed. `when` looks at the ports a pod holds; without it all are meant.
- */
-export async function releaseNetworks(dataDir: string, { pluginDirs, when }: { pluginDirs: readonly string[]; when?(ports: readonly PortMapping[]): boolean }): Promise<Released> {
-  const { heldPorts, readRecords } = await import('../network/index.ts');
-  const released: Released = { releasedCount: 0, problems: [] };
-  for (const pod of walkPods(dataDir, ['prepared', 'run', 'exited-garbage'])) {
-    if (pod.state !== 'prepared' && !hasEnded(pod.state)) continue;
-    const podDir = pathInPod(pod);
-    if (readRecords(podDir).length === 0 || when?.(heldPorts(podDir)) === false || !lockExclusively(pod)) continue;
-    try {
-      await disconnectPod(pod, pluginDirs);
-      released.releasedCount++;
-    } catch (cause) {
-      released.problems.push(new RktError('BUSY', `the network of pod "${pod.uuid}", which has ended, cannot be taken down`, { cause }));
-    } finally {
-      unlockPod(pod);
-    }
-  }
-  return released;
-}
-
-/**
- * Lets the networks that this host has for rkt alone remove what belongs to none of its pods (CNI's GC, 1.1.0). Gives the
- * problems; networks that know nothing of it are passed over.
- */
-export async function collectNetworkGarbage(dataDir: string, directories: NetworkDirectories): Promise<RktError[]> {
-  const network = await import('../network/index.ts');
-  const [ownDirectory] = directories.configurations;
-  const own = network.readNetworks(directories.configurations).networks.filter(({ path }) => path !== null && ownDirectory !== undefined && path.startsWith(`${ownDirectory}/`));
-  if (own.length === 0) return [];
-  using lock = network.lockForCollection();
-  if (lock === null) return [];
-  const records: AttachmentRecord[] = [];
-  for (const pod of walkPods(dataDir)) records.push(...network.readRecords(pathInPod(pod)));
-  const findings: Finding[] = [];
-  for (const { configuration } of own) {
-    const valid = records.filter((record) => record.network.name === configuration.name).map(({ attachment }) => attachment);
-    findings.push(await network.collectUnused(configuration, valid, { pluginDirs: directories.plugins }));
-  }
-  return findings.filter((finding) => finding instanceof RktError);
 }

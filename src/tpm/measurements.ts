@@ -160,10 +160,6 @@ export function stageOf(kind: MeasurementKind): Stage {
   return RULES[kind].stage;
 }
 
-export function pcrOf(kind: MeasurementKind): number {
-  return RULES[kind].pcr;
-}
-
 export type EventData = Omit<LogEvent, 'digests'>;
 
 /** An event with the digests of all banks, and its record for the log. */

@@ -13,6 +13,8 @@ export interface AppDisk {
 
 export interface PodApp {
   name: string;
+  /** Of the image the app's disk was rendered from. */
+  imageId: string;
   memoryLimitBytes: number | null;
   /** In CPUs; fractions allowed. */
   cpuLimit: number | null;
@@ -36,9 +38,12 @@ export function parsePodApps(text: string): PodApp[] {
     if (typeof name !== 'string' || !isAcName(name)) throw new Stage1Error(`pod: apps[${index}].name must be an AC name`);
     if (names.has(name)) throw new Stage1Error(`pod: two apps are named "${name}"`);
     names.add(name);
+    const image = entry['image'];
+    const imageId = isObject(image) ? image['id'] : undefined;
+    if (typeof imageId !== 'string') throw new Stage1Error(`pod: apps[${index}].image.id must be a text`);
     const app = entry['app'];
     const isolators = isObject(app) && Array.isArray(app['isolators']) ? (app['isolators'] as unknown[]) : [];
-    return { name, memoryLimitBytes: limitOf(isolators, 'resource/memory'), cpuLimit: limitOf(isolators, 'resource/cpu') };
+    return { name, imageId, memoryLimitBytes: limitOf(isolators, 'resource/memory'), cpuLimit: limitOf(isolators, 'resource/cpu') };
   });
 }
 

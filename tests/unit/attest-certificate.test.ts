@@ -40,13 +40,13 @@ t.test('what is issued is what openssl and Node read', async (t) => {
 });
 
 /** An authority below another one. */
-function intermediate(t: { teardown(action: () => void): void }, options: { constraints?: string; usage?: string; days?: string } = {}): { rootPem: string; pem: string; authority: SoftAuthority } {
+function intermediate(t: { teardown(action: () => void): void }, options: { constraints?: string; usage?: string; root?: string[] } = {}): { rootPem: string; pem: string; authority: SoftAuthority } {
   const directory = scratchDir(t, 'ca');
   const run = (...args: string[]): void => void execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' });
-  run('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-384', '-nodes', '-keyout', 'root.key', '-out', 'root.pem', '-subj', '/CN=root', '-days', '30');
+  run('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-384', '-nodes', '-keyout', 'root.key', '-out', 'root.pem', '-subj', '/CN=root', '-days', '30', ...(options.root ?? []));
   run('req', '-new', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'ca.key', '-out', 'ca.csr', '-subj', '/CN=below');
   writeFileSync(join(directory, 'extensions'), `basicConstraints=${options.constraints ?? 'critical,CA:TRUE'}\nkeyUsage=${options.usage ?? 'critical,keyCertSign'}\n`);
-  run('x509', '-req', '-in', 'ca.csr', '-CA', 'root.pem', '-CAkey', 'root.key', '-CAcreateserial', '-out', 'ca.pem', '-days', options.days ?? '30', '-extfile', 'extensions');
+  run('x509', '-req', '-in', 'ca.csr', '-CA', 'root.pem', '-CAkey', 'root.key', '-CAcreateserial', '-out', 'ca.pem', '-days', '30', '-extfile', 'extensions');
   const key = readFileSync(join(directory, 'ca.key'));
   const pem = readFileSync(join(directory, 'ca.pem'), 'utf8');
   return { rootPem: readFileSync(join(directory, 'root.pem'), 'utf8'), pem, authority: { pem, sign: (message) => Promise.resolve(new Uint8Array(createSign('sha256').update(message).sign(key))) } };
@@ -64,9 +64,11 @@ t.test('chains', async (t) => {
     const wrong = intermediate(t, options);
     await t.rejects(chain(await certifyHostKey(wrong.authority, softKey().publicArea), wrong.rootPem, { intermediates: wrong.pem }), { code: 'BAD_SIGNATURE' }, JSON.stringify(options));
   }
-  // A path length of 0 allows no authority below: the leaf of one is refused.
-  const short = softAuthority(t, 'ec', ['-addext', 'basicConstraints=critical,CA:TRUE,pathlen:0']);
-  t.equal((await chain(await certifyHostKey(short, softKey().publicArea), short.pem)).length, 2);
+  const shallow = intermediate(t, { root: ['-addext', 'basicConstraints=critical,CA:TRUE,pathlen:0'] });
+  const below = await certifyHostKey(shallow.authority, softKey().publicArea);
+  await t.rejects(chain(below, shallow.rootPem, { intermediates: shallow.pem }), { code: 'BAD_SIGNATURE' }, 'a root that allows no authority below itself');
+  const direct = softAuthority(t, 'ec', ['-addext', 'basicConstraints=critical,CA:TRUE,pathlen:0']);
+  t.equal((await chain(await certifyHostKey(direct, softKey().publicArea), direct.pem)).length, 2);
   const [forged] = parseCertificates(leaf);
   const changed = forged!.der.slice();
   changed[changed.length - 1]! ^= 1;

@@ -139,11 +139,11 @@ function fuzz(seed: number, mayGoOn: (round: number) => boolean): number {
 }
 
 t.test('pages of noise', async (t) => {
-  t.ok(fuzz(1, (round) => round < 20_000) > 1000, 'much of it is read to the end');
+  t.ok(fuzz(1, (round) => round < 8000) > 400, 'much of it is read to the end');
   const started = performance.now();
   for (const piece of PIECES) {
-    findingsOf(piece.repeat(200_000), APP);
-    findingsOf(`<meta name=ac-discovery content="example.com https://x/${piece.replace('"', '').repeat(200_000)}x">`, APP);
+    findingsOf(piece.repeat(100_000), APP);
+    findingsOf(`<meta name=ac-discovery content="example.com https://x/${piece.replace('"', '').repeat(100_000)}x">`, APP);
   }
   t.ok(performance.now() - started < 3000, 'long pages take linear time');
 });

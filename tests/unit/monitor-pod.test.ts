@@ -38,7 +38,7 @@ t.test('apps of a pod', async (t) => {
     { name: 'os/linux/seccomp-retain-set', value: {} }, { name: 'resource/memory', value: { limit: '2Gi' } },
   ];
   t.same(parsePodApps(JSON.stringify({ apps: [{ name: 'a', app: { isolators } }, { name: 'b-1', app: {} }, { name: 'c' }] })), [
-    { name: 'a', memoryLimitBytes: 2 ** 31, cpuLimit: 0.25 }, { name: 'b-1', memoryLimitBytes: null, cpuLimit: null }, { name: 'c', memoryLimitBytes: null, cpuLimit: null },
+    { name: 'a', memoryLimitBytes: 2 ** 31, cpuLimit: 0.25 }, { name: 'b-1', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null }, { name: 'c', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null },
   ]);
   for (const [manifest, message] of [
     ['{', /^pod: /], ['[]', /JSON object/], ['{}', /at least one app/], ['{"apps":[{}]}', /apps\[0\]\.name/], ['{"apps":[{"name":"../x"}]}', /apps\[0\]\.name/],
@@ -56,7 +56,7 @@ t.test('disk descriptions', async (t) => {
 });
 
 t.test('the start message', async (t) => {
-  const app = { name: 'a', memoryLimitBytes: null, cpuLimit: null };
+  const app = { name: 'a', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null };
   const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, hasTpm: false, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null };
   const options = parseRunArguments(['--interactive', UUID]);
   const message = startMessage(options, facts);

@@ -42,6 +42,21 @@ t.test('a TPM as a pod gets it', async (t) => {
     }
   });
 
+  await t.test('reads values of one moment', async (t) => {
+    let reads = 0;
+    const values = await readPcrs(async (command) => {
+      const answer = await tpm.transport(command);
+      // Between the first pieces of the answer, twice.
+      if (reads++ < 2) await tpm.run(pcrExtend(0, digestsOf(text('meanwhile'))));
+      return answer;
+    }, QUOTE_SELECTIONS);
+    t.strictSame(values, await readPcrs(tpm.transport, QUOTE_SELECTIONS));
+    await t.rejects(readPcrs(async (command) => {
+      await tpm.run(pcrExtend(0, digestsOf(text('always'))));
+      return await tpm.transport(command);
+    }, QUOTE_SELECTIONS), { code: 'BUSY' });
+  });
+
   await t.test('resets only what the locality may', async (t) => {
     await tpm.run(pcrExtend(16, digestsOf(text('x'))));
     await tpm.run(pcrReset(16));

@@ -5,7 +5,7 @@ import t from 'tap';
 import { ByteWriter } from '../../src/tpm/bytes.ts';
 import { encodeTaggedEvent, EVENT_DATA_LIMIT_BYTES, parseTaggedEvent } from '../../src/tpm/event-log.ts';
 import { eventTypeName } from '../../src/tpm/event-types.ts';
-import { celJson, concatBytes, digestsOf, encodeLogEvent, encodeLogHeader, eventOf, initialPcr, jsonSequence, parseEventLog, parsePodLog, pcrExtend, POD_BANKS, podLogText, QUOTE_SELECTIONS, readPcrs, replay, toHex, type LogEvent } from '../../src/tpm/index.ts';
+import { celJson, concatBytes, digestsOf, encodeLogEvent, encodeLogHeader, eventOf, initialPcr, jsonSequence, parseEventLog, parsePodLog, pcrExtend, POD_BANKS, podLogText, QUOTE_SELECTIONS, readPcrs, replay, toHex, type LogEvent, type TaggedDigest } from '../../src/tpm/index.ts';
 import { podLog, samplePod } from '../helpers/sample-pod.ts';
 import { seededRandom } from '../helpers/random.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -60,8 +60,9 @@ t.test('logs that are refused', (t) => {
     'vendor information that is not there': patched(header, header.length - 1, 9),
     'PCR 24': concatBytes(header, patched(record, 0, 24)),
     'a digest too few': concatBytes(header, patched(record, 8, 1)),
+    'a bank left out': concatBytes(header, encodeLogEvent({ pcr: 1, type: 6, digests: digestsOf(new Uint8Array(4)).slice(1), data: new Uint8Array(4) })),
     'an unlisted algorithm': concatBytes(header, patched(record, 12, 0x04)),
-    'the same bank twice': concatBytes(header, patched(record, 12 + 34, 0x0b)),
+    'the same bank twice': concatBytes(header, encodeLogEvent({ pcr: 1, type: 6, digests: new Array<TaggedDigest>(2).fill(digestsOf(new Uint8Array(4))[0]!), data: new Uint8Array(4) })),
     'event data beyond the end': concatBytes(header, patched(record, record.length - 8, 5)),
     'event data beyond any limit': concatBytes(header, patched(record, record.length - 8, 0xff, 0xff, 0xff, 0xff)),
   };

@@ -1,5 +1,5 @@
 import { collectGarbage } from '../../pod/index.ts';
-import { collectNetworkGarbage, releaseNetworks } from '../../stage0/pod-network.ts';
+import { collectNetworkGarbage, releaseNetworks } from '../../stage0/network-release.ts';
 import { removeUnusedTrees } from '../../stage0/trees.ts';
 import { openStore } from '../../store/index.ts';
 import type { ArgumentInput } from '../command.ts';

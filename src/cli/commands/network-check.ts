@@ -1,7 +1,7 @@
 import type { Finding } from '../../network/index.ts';
 import { openPodByName, walkPods } from '../../pod/index.ts';
 import type { PodHandle } from '../../pod/index.ts';
-import { networkedPod } from '../../stage0/pod-network.ts';
+import { networkedPod } from '../../stage0/network-release.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import * as flags from '../flags/table.ts';

@@ -6,7 +6,7 @@ import type { SignaturePacket } from 'openpgp';
 import { RktError } from '../../error.ts';
 import { fileError } from '../../store/fs-error.ts';
 import { reasonOf } from '../trust/public-key.ts';
-import type { TrustedPublicKey } from '../trust/public-key.ts';
+import type { ParsedPublicKey } from '../trust/public-key.ts';
 import { checkUsable, signersOf, VERIFY_CONFIG } from './openpgp-trust.ts';
 import type { Signer } from './openpgp-trust.ts';
 
@@ -38,7 +38,7 @@ export async function parseDetachedSignature(bytes: Uint8Array): Promise<Signatu
  * today. A signature of somebody unknown does no harm beside a good one; a bad one of somebody known does not either.
  * Throws RktError BAD_SIGNATURE that says why the last candidate failed.
  */
-export async function verifyDetached<K extends TrustedPublicKey>(file: string, options: { packets: readonly SignaturePacket[]; keys: readonly K[]; now: Date }): Promise<K> {
+export async function verifyDetached<K extends ParsedPublicKey>(file: string, options: { packets: readonly SignaturePacket[]; keys: readonly K[]; now: Date }): Promise<K> {
   let failure: unknown;
   for (const packet of options.packets) {
     for (const signer of signersOf(packet, options.keys)) {

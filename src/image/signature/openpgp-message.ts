@@ -3,12 +3,12 @@ import { readMessage, verify } from 'openpgp';
 import type { KeyID, Message } from 'openpgp';
 import { RktError } from '../../error.ts';
 import { reasonOf } from '../trust/public-key.ts';
-import type { TrustedPublicKey } from '../trust/public-key.ts';
+import type { ParsedPublicKey } from '../trust/public-key.ts';
 import { UNKNOWN_SIGNER } from './openpgp-detached.ts';
 import { checkUsable, VERIFY_CONFIG } from './openpgp-trust.ts';
 
 /** Gives the content that one of the keys has signed, and that key. Throws RktError BAD_SIGNATURE. */
-export async function openSignedMessage<K extends TrustedPublicKey>(bytes: Uint8Array, keys: readonly K[], now: Date): Promise<{ content: Uint8Array; signer: K }> {
+export async function openSignedMessage<K extends ParsedPublicKey>(bytes: Uint8Array, keys: readonly K[], now: Date): Promise<{ content: Uint8Array; signer: K }> {
   const signingKeyIds = (await parseMessage(bytes)).getSigningKeyIDs();
   const candidates = keys.flatMap((owner) => signingKeyIds.flatMap((keyId) => owner.key.getKeys(keyId).map(({ keyPacket }) => ({ owner, keyPacket, keyId }))));
   let failure: unknown = new RktError('BAD_SIGNATURE', UNKNOWN_SIGNER);
@@ -32,7 +32,7 @@ async function parseMessage(bytes: Uint8Array): Promise<Message<Uint8Array>> {
 }
 
 /** Verifying uses a message up: it is parsed anew for each key. */
-async function contentSignedBy(bytes: Uint8Array, { owner, keyId, now }: { owner: TrustedPublicKey; keyId: KeyID; now: Date }): Promise<Uint8Array> {
+async function contentSignedBy(bytes: Uint8Array, { owner, keyId, now }: { owner: ParsedPublicKey; keyId: KeyID; now: Date }): Promise<Uint8Array> {
   const { data, signatures } = await verify({ message: await parseMessage(bytes), verificationKeys: owner.key, format: 'binary', date: now, config: VERIFY_CONFIG });
   const made = signatures.find(({ keyID }) => keyID.equals(keyId));
   if (made === undefined) throw new Error('not signed');

@@ -3,7 +3,7 @@ import { enums } from 'openpgp';
 import type { AnyKeyPacket, PartialConfig, PublicKey, SignaturePacket, Subkey } from 'openpgp';
 import { RktError } from '../../error.ts';
 import { fingerprintText, reasonOf } from '../trust/public-key.ts';
-import type { TrustedPublicKey } from '../trust/public-key.ts';
+import type { ParsedPublicKey } from '../trust/public-key.ts';
 
 /** Decompressed size of what a signature may cover inside one message. */
 export const MESSAGE_LIMIT_BYTES = 4 << 20;
@@ -16,13 +16,13 @@ export const VERIFY_CONFIG: PartialConfig = {
 };
 
 /** The key or subkey that made a signature, and the key it belongs to. */
-export interface Signer<K extends TrustedPublicKey = TrustedPublicKey> {
+export interface Signer<K extends ParsedPublicKey = ParsedPublicKey> {
   owner: K;
   keyPacket: AnyKeyPacket;
 }
 
 /** Finds who signed among the keys given. A 64-bit key ID is no proof: several keys can have the same. */
-export function signersOf<K extends TrustedPublicKey>(packet: SignaturePacket, keys: readonly K[]): Signer<K>[] {
+export function signersOf<K extends ParsedPublicKey>(packet: SignaturePacket, keys: readonly K[]): Signer<K>[] {
   return keys.flatMap((owner) => owner.key.getKeys(packet.issuerKeyID).map((part) => ({ owner, keyPacket: part.keyPacket })));
 }
 

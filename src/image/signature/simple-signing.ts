@@ -1,7 +1,7 @@
 /** `signedBy`: images whose digest and name somebody has signed with OpenPGP (container-signature(5)). */
 import { RktError } from '../../error.ts';
 import { parsePublicKeys } from '../trust/public-key.ts';
-import type { TrustedPublicKey } from '../trust/public-key.ts';
+import type { ParsedPublicKey } from '../trust/public-key.ts';
 import type { VerificationOptions, VerifiedBy } from '../verification.ts';
 import { acceptClaim, firstAccepted } from './acceptance.ts';
 import type { SignedSubject } from './acceptance.ts';
@@ -15,7 +15,7 @@ export type SignedBy = Extract<PolicyRequirement, { type: 'signedBy' }>;
 
 /** Throws RktError BAD_SIGNATURE that says what is wrong with each signature there is. */
 export async function verifySimpleSigning(requirement: SignedBy, subject: SignedSubject, options: VerificationOptions): Promise<VerifiedBy> {
-  const keys: TrustedPublicKey[] = [];
+  const keys: ParsedPublicKey[] = [];
   for (const source of requirement.keys) {
     const { bytes, origin } = await readKeySource(source, options);
     keys.push(...(await parsePublicKeys(bytes, origin)));

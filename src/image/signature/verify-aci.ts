@@ -4,12 +4,12 @@ import { addKeys } from '../trust/add-keys.ts';
 import { hasKeysForPrefix, keysFor, readKeyFile } from '../trust/keystore.ts';
 import type { StoredKey } from '../trust/keystore.ts';
 import { parsePublicKeys } from '../trust/public-key.ts';
-import type { TrustedPublicKey } from '../trust/public-key.ts';
+import type { ParsedPublicKey } from '../trust/public-key.ts';
 import { canAskTerminal, printable, readLineOfInput } from '../trust/review.ts';
 import type { AciSubject, VerificationOptions, VerifyAci } from '../verification.ts';
 import { parseDetachedSignature, UNKNOWN_SIGNER, verifyDetached } from './openpgp-detached.ts';
 
-interface KeystoreKey extends TrustedPublicKey {
+interface KeystoreKey extends ParsedPublicKey {
   prefix: string;
 }
 
@@ -37,6 +37,7 @@ async function maybeAddKeys({ name, publicKeyUrls }: AciSubject, options: Verifi
     await addKeys(publicKeyUrls, {
       prefix: name,
       localConfigDir: options.localConfigDir,
+      // All of them are URLs.
       cwd: '/',
       review: true,
       trustKeysFromHttps: options.trustKeysFromHttps,

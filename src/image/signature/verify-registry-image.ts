@@ -8,6 +8,7 @@ import type { SignedSubject } from './acceptance.ts';
 import { findConfig, readConfigBytes } from './config-files.ts';
 import { identityText, parseImageIdentity, scopesOf } from '../trust/image-identity.ts';
 import type { ImageIdentity } from '../trust/image-identity.ts';
+import { tufRepositoriesFor } from '../trust/tuf-repositories.ts';
 import { parsePolicy, requirementsFor } from './policy.ts';
 import type { PolicyRequirement } from './policy.ts';
 
@@ -57,10 +58,8 @@ async function verifyRequirement(requirement: PolicyRequirement, { signed, subje
 }
 
 async function verifyByTuf(signed: SignedSubject, options: VerificationOptions): Promise<VerifiedBy[]> {
-  const { tufRepositoriesFor } = await import('../trust/tuf-repositories.ts');
-  const repositories = tufRepositoriesFor(signed.identity.name, options.configDirs);
   const verified: VerifiedBy[] = [];
-  for (const repository of repositories) {
+  for (const repository of tufRepositoriesFor(signed.identity.name, options.configDirs)) {
     const { verifyTufTarget } = await import('./tuf-targets.ts');
     try {
       verified.push(await verifyTufTarget(repository, signed, options));

@@ -10,7 +10,7 @@ const ARMOR_HEADER = '-----BEGIN PGP PUBLIC KEY BLOCK-----';
 const ARMOR_PREFIX = '-----BEGIN PGP ';
 
 /** A key with its certificates, as parsed: nothing says yet that it may be used. */
-export interface TrustedPublicKey {
+export interface ParsedPublicKey {
   key: PublicKey;
   /** Of the primary key, lower case hexadecimal: 40 digits, or 64 of a version 6 key. */
   fingerprint: string;
@@ -22,7 +22,7 @@ export interface TrustedPublicKey {
  * Parses all keys of a file: any number of armored blocks, or binary packets. `origin` begins the messages.
  * Throws RktError BAD_INPUT, also for a private key.
  */
-export async function parsePublicKeys(bytes: Uint8Array, origin: string): Promise<TrustedPublicKey[]> {
+export async function parsePublicKeys(bytes: Uint8Array, origin: string): Promise<ParsedPublicKey[]> {
   if (bytes.length > KEY_FILE_LIMIT_BYTES) throw new RktError('LIMIT', `${origin}: more than ${KEY_FILE_LIMIT_BYTES} bytes are no OpenPGP key`);
   const keys: Key[] = [];
   try {
@@ -50,7 +50,7 @@ function armoredBlocks(bytes: Uint8Array): string[] | undefined {
   return blocks;
 }
 
-function describeKey(key: Key, origin: string): TrustedPublicKey {
+function describeKey(key: Key, origin: string): ParsedPublicKey {
   if (key.isPrivate()) throw new RktError('BAD_INPUT', `${origin}: a private key; only the public one is needed here`, { hint: 'export it with `gpg --armor --export`' });
   return {
     key,
@@ -61,7 +61,7 @@ function describeKey(key: Key, origin: string): TrustedPublicKey {
 }
 
 /** The key armored, without comments of the program that makes it. */
-export function armorKey({ key }: TrustedPublicKey): string {
+export function armorKey({ key }: ParsedPublicKey): string {
   return key.armor({ ...config, showVersion: false, showComment: false });
 }
 

@@ -3,7 +3,7 @@ import { readSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { isErrno } from '../../linux/errno.ts';
 import { fingerprintText } from './public-key.ts';
-import type { TrustedPublicKey } from './public-key.ts';
+import type { ParsedPublicKey } from './public-key.ts';
 
 /** Where questions go and answers come from. */
 export interface Reviewer {
@@ -17,7 +17,7 @@ export interface Reviewer {
   readLine(): string | undefined;
 }
 
-export function showKey(reviewer: Reviewer, { prefix, location, keys }: { prefix: string; location: string; keys: readonly TrustedPublicKey[] }): void {
+export function showKey(reviewer: Reviewer, { prefix, location, keys }: { prefix: string; location: string; keys: readonly ParsedPublicKey[] }): void {
   reviewer.log(`prefix: ${JSON.stringify(prefix)}\nkey: ${JSON.stringify(location)}`);
   for (const key of keys) {
     reviewer.show(`gpg key fingerprint is: ${fingerprintText(key.fingerprint)}`);

@@ -8,13 +8,13 @@ const NV_PIECE_BYTES = 1024;
 /** TPM2_PT_NV_INDEX_MAX of swtpm. */
 const NV_MAX_BYTES = 2048;
 
-export interface NvPublic {
+interface NvPublic {
   index: number;
   attributes: number;
   sizeBytes: number;
 }
 
-export function nvReadPublic(index: number): TpmCommand<NvPublic> {
+function nvReadPublic(index: number): TpmCommand<NvPublic> {
   return tpmCommand('NV_ReadPublic', { handles: [index] }, ({ parameters: answer }) => {
     const area = new ByteReader(answer.sized16(), 'big', 'NV public area');
     answer.sized16();

@@ -1,0 +1,18 @@
+/**
+ * `predict` with the arguments of `run`: what would be measured of the pod, without starting anything. Prints the input of
+ * `predict` in src/attest as JSON.
+ */
+import { exit } from '../runtime/linux/process.ts';
+import { parseRunArguments } from './options.ts';
+import { planPod } from './launch.ts';
+import { print } from './report.ts';
+import { hostFacts } from './tpm/host-facts.ts';
+
+export function predict(args: readonly string[]): never {
+  const options = parseRunArguments(args);
+  const plan = planPod(options);
+  const { pod } = plan;
+  const disks = pod.apps.map(({ app, disk }) => ({ app: app.name, imageId: app.imageId, rootHash: disk.rootHashHex }));
+  print(1, `${JSON.stringify({ host: { ...hostFacts(plan, pod.manifest, options), uuid: null }, disks })}\n`);
+  exit(0);
+}
