@@ -7,6 +7,8 @@ import { hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
 import { after, runLoop, sleep } from '../runtime/loop.ts';
+import { fromHex, toHex } from '../src/tpm/bytes.ts';
+import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
 import { openApp, type App } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
@@ -14,6 +16,7 @@ import { ControlConnection } from './control.ts';
 import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
+import { evidenceFor } from './measure/quote.ts';
 import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
@@ -51,6 +54,8 @@ export class Agent {
   /** Undefined: the pod has no TPM. */
   #measurer: Measurer | undefined;
   #sealed = false;
+  #endorsement: Promise<PodKeyEndorsement> | undefined;
+  #onEndorsement: ((answer: Extract<HostMessage, { type: 'endorsement' }>) => void) | undefined;
   #startedApps = 0;
   #nextExecId = FIRST_EXEC_ID;
   #dying = false;
@@ -123,7 +128,7 @@ export class Agent {
       case 'ping':
         return connection.send({ type: 'pong', request: parsed.request });
       case 'endorsement':
-        return;
+        return this.#onEndorsement?.(parsed);
     }
   }
 
@@ -168,10 +173,8 @@ export class Agent {
       step = 'measure';
       this.#sealed = start.sealed;
       if (start.sealed && start.apps.some(({ stdio }) => stdio.kind === 'tty' || stdio.stdin)) throw new Error('the pod is sealed: it takes no input');
-      if (start.tpm) {
-        this.#measurer = new Measurer((records) => this.#report({ type: 'measuring', records }));
-        this.#measurer.measure({ kind: 'phase', phase: 'enter' }, ...measurementsOf(start));
-      }
+      if (start.hostLogHex !== null) this.#openMeasurer(start, start.hostLogHex);
+      this.#measurer?.measure({ kind: 'phase', phase: 'enter' }, ...measurementsOf(start));
       step = 'configure';
       await this.#machine.configure(start);
       step = 'prepare';
@@ -190,6 +193,33 @@ export class Agent {
       this.#phase = 'ending';
       return [];
     }
+  }
+
+  #openMeasurer({ uuid }: StartMessage, hostLogHex: string): void {
+    const showLog = this.#machine.openAttestation({
+      quote: (nonceHex, dataHex) => evidenceFor({ uuid, nonceHex, dataHex }, measurer, (keyName) => this.#endorse(keyName)),
+      log: () => measurer.log,
+    });
+    const measurer = new Measurer({ hostLog: fromHex(hostLogHex, 'hostLogHex'), announce: (records) => this.#report({ type: 'measuring', records }), onLog: showLog });
+    this.#measurer = measurer;
+  }
+
+  /** The host's word for the pod's key; it is the same for as long as the pod lives. */
+  #endorse(keyName: Uint8Array): Promise<PodKeyEndorsement> {
+    this.#endorsement ??= new Promise((resolve, reject) => {
+      this.#onEndorsement = (answer) => {
+        this.#onEndorsement = undefined;
+        if (answer.endorsement === null) {
+          this.#endorsement = undefined;
+          reject(new Error(answer.error ?? 'the host does not vouch for the key of this pod'));
+          return;
+        }
+        const { attest, signature, ...certificates } = answer.endorsement;
+        resolve({ attest: fromHex(attest, 'attest'), signature: fromHex(signature, 'signature'), ...certificates });
+      };
+      this.#report({ type: 'endorse', request: 0, keyName: toHex(keyName) });
+    });
+    return this.#endorsement;
   }
 
   /** A launch that failed is closed, too: nothing that looks like its continuation may follow. */

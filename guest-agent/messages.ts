@@ -68,7 +68,7 @@ function parseStart(message: object): StartMessage {
       paths: asBoolean(insecure['paths'], 'insecure.paths'),
       seccomp: asBoolean(insecure['seccomp'], 'insecure.seccomp'),
     },
-    tpm: asBoolean(fields['tpm'], 'tpm'),
+    hostLogHex: fields['hostLogHex'] === null ? null : asHex(fields['hostLogHex'], 'hostLogHex'),
     sealed: asBoolean(fields['sealed'], 'sealed'),
   };
 }

@@ -182,7 +182,7 @@ class Supervisor {
   }
 
   async #connect(): Promise<void> {
-    const { pod, transport } = this.#launched;
+    const { pod, tpm, transport } = this.#launched;
     this.#moments.agentHeard = monotonicMs();
     const fd = await transport.open(CONTROL_PORT);
     if (this.#state === 'ending') {
@@ -198,7 +198,7 @@ class Supervisor {
       apps: pod.apps,
       terminal,
       hasScratchDisk: pod.hasScratchDisk,
-      hasTpm: pod.hasTpm,
+      hostLogHex: tpm === null ? null : toHex(tpm.hostLog),
       guestNetwork: this.#launched.guestNetwork,
       wallClockNs: wallClockNs(),
       entropyHex: hex(randomBytes(64)),

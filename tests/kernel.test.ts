@@ -21,7 +21,7 @@ t.test('a distribution kernel: its modules come along', { skip: process.getuid?.
   }
   const host = makeHost('debian-kernel');
   t.teardown(host.close);
-  const result = await host.rkt(['run', `--kernel=${kernel.path}`, image, ...SHOW_KERNEL]);
+  const result = await host.rkt(['run', '--net=user', `--kernel=${kernel.path}`, image, ...SHOW_KERNEL]);
   t.equal(result.stdout.toString(), `${kernel.release}\nwritable\n`, result.stderr);
   t.equal(result.status, 5);
 });

@@ -366,6 +366,25 @@ t.test('pods in virtual machines: each other, the host, published ports, names',
   t.strictSame(host.listing().filter((path) => /^pods\/[^/]+\/./.test(path)), [], 'and no pod');
 });
 
+t.test('addresses of pods that have ended are given to the next', { timeout: 300_000 }, async (t) => {
+  const host = makeHost('network-exhausted');
+  t.teardown(host.close);
+  const before = leftovers();
+  const netD = join(host.workDir, 'etc/net.d');
+  mkdirSync(netD, { recursive: true });
+  writeFileSync(join(netD, 'tiny.conf'), JSON.stringify({ cniVersion: '1.0.0', name: 'tiny', type: 'ptp', ipam: { type: 'host-local', subnet: '10.61.0.0/30' } }));
+  const image = makeOciLayout(join(host.workDir, 'image.oci'));
+  for (const cpus of ['1', '2']) {
+    const { status, stdout, stderr } = await host.rkt([`--local-config=${join(host.workDir, 'etc')}`, 'run', '--net=tiny', `--cpus=${cpus}`, image, '--exec=/bin/sh', '--', '-c', 'ip -o -4 addr show eth0; ls -d /sys/class/net/eth0/queues/rx-*']);
+    t.equal(status, 0, stderr);
+    t.match(stdout.toString(), /inet 10\.61\.0\.2\/30/, 'the only one there is');
+    t.equal(stdout.toString().split('/queues/rx-').length - 1, Number(cpus), 'a queue for each processor');
+  }
+  const gc = await host.rkt([`--local-config=${join(host.workDir, 'etc')}`, 'gc', '--grace-period=0s']);
+  t.equal(gc.status, 0, gc.stderr);
+  t.equal(leftovers(), before);
+});
+
 t.test('rkt network', async (t) => {
   const host = makeHost('network-commands');
   t.teardown(host.close);

@@ -14,7 +14,7 @@ import {
 } from '../../runtime/linux/files.ts';
 import { attachMount, bind, cloneMount, enterNamespace, mount, moveMount, remountBind, unmount, unshareMounts } from '../../runtime/linux/mount.ts';
 import type { AppManifest, EmptyVolume } from '../app/manifest.ts';
-import { AGENT, NEW_ROOT, SCRATCH } from './layout.ts';
+import { AGENT, ATTEST, NEW_ROOT, SCRATCH } from './layout.ts';
 import type { AppRoot } from './machine.ts';
 import { makeProvidedLayer, type ProvidedFiles } from './provided-layer.ts';
 import { TEMPLATE_PROC, TEMPLATE_SYS } from './template.ts';
@@ -44,19 +44,23 @@ export interface AppRootPlan {
   protectPaths: boolean;
   mounts: readonly PlannedMount[];
   etc: ProvidedFiles;
+  /** Whether the pod can be asked for quotes. */
+  hasAttestation: boolean;
   terminalPath: string | undefined;
 }
 
 /** `initialNamespaceFd` is the namespace to come back to. */
 export function buildAppRoot(plan: AppRootPlan, initialNamespaceFd: number): AppRoot {
-  const late = makeProvidedLayer(plan.providedLayer, plan.lower, plan.etc);
+  const late = makeProvidedLayer(plan.providedLayer, { lower: plan.lower, files: plan.etc, wantsRunRkt: plan.hasAttestation });
   unshareMounts();
   try {
     mountOverlay(plan);
     makeBase(plan);
     const volumes = plan.mounts.map((item) => ({ item, fd: openVolume(item) }));
+    const attestFd = plan.hasAttestation ? cloneMount(ATTEST) : undefined;
     becomeRoot();
-    finishInside(plan, late, volumes);
+    finishInside(plan, late.files, volumes);
+    if (attestFd !== undefined) showAttestation(attestFd, late.hasRunRkt);
     const mountNamespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
     return { mountNamespaceFd, inside: (work) => inNamespace(mountNamespaceFd, initialNamespaceFd, work) };
   } finally {
@@ -162,6 +166,14 @@ function finishInside({ app }: AppRootPlan, { files, fallbackFiles }: ProvidedFi
   for (const [name, content] of fallbackFiles) if (statIfAny(`/etc/${name}`) === undefined) replaceFile(`/etc/${name}`, content);
   for (const { item, fd } of volumes) mountVolume(item, fd);
   if (app.readOnlyRoot) remountBind('/', MS_RDONLY | MS_NODEV);
+}
+
+/** Read-only: no app can take the socket away from another. */
+function showAttestation(fd: number, hasRunRkt: boolean): void {
+  if (!hasRunRkt) makeDirectories('/run/rkt');
+  attachMount(fd, '/run/rkt');
+  close(fd);
+  remountBind('/run/rkt', MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
 }
 
 /** The image may have a symbolic link there, into a directory that does not exist. */

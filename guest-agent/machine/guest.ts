@@ -11,12 +11,13 @@ import { pause, setLimit } from '../../runtime/linux/process.ts';
 import { addEntropy } from '../../runtime/linux/random.ts';
 import { setWallClock } from '../../runtime/linux/time.ts';
 import { parseHex } from '../checked.ts';
+import { serveAttestation } from '../measure/attest-server.ts';
 import type { StartMessage } from '../messages.ts';
 import { vsockTransport } from '../transport.ts';
 import { buildAppRoot, makeLayer } from './app-root.ts';
 import { findBlockDevice, scanBlockDevices } from './block-devices.ts';
 import { CGROUP_ROOT, createCgroup, enableControllers, makeCgroup } from './cgroup.ts';
-import { AGENT, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
+import { AGENT, ATTEST, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
 import type { AppPlace, AppRequest, Machine } from './machine.ts';
 import { configureNetwork, hostsFile, raiseLoopback, resolvConf } from './network.ts';
 import type { ProvidedFiles } from './provided-layer.ts';
@@ -67,6 +68,12 @@ export const guest: Machine = {
     prepareAhead(warn);
   },
 
+  openAttestation(services) {
+    makeDirectories(`${ATTEST}/tpm`);
+    serveAttestation(`${ATTEST}/attest.sock`, services);
+    return (log) => writeFile(`${ATTEST}/tpm/binary_bios_measurements`, log, { mode: 0o444 });
+  },
+
   async configure(start) {
     setWallClock(BigInt(start.wallClockNs));
     const seed = parseHex(start.entropyHex) ?? new Uint8Array(0);
@@ -90,6 +97,7 @@ export const guest: Machine = {
         mounts: plan.mounts,
         terminalPath: request.terminalPath,
         etc: etcFiles(request.start),
+        hasAttestation: request.start.hostLogHex !== null,
       },
       state.namespaceFd,
     );

@@ -4,6 +4,8 @@ export const DISKS = '/agent/disks';
 export const SCRATCH = '/agent/scratch';
 /** What the pod provides in the apps' file systems, a directory for each app. */
 export const PROVIDED = '/agent/provided';
+/** What apps see as /run/rkt: how they ask about their own pod. */
+export const ATTEST = '/agent/attest';
 /** Shared device file systems, and /proc and /sys as apps see them. */
 export const TEMPLATE = '/agent/template';
 /** Where an app's root is put together. */

@@ -1,6 +1,7 @@
 /** What the agent asks of the system it runs on: the guest (guest.ts), or an ordinary process under test. */
 import type { AppManifest, PodManifest } from '../app/manifest.ts';
 import type { Limits } from '../app/isolators.ts';
+import type { AttestServices } from '../measure/attest-server.ts';
 import type { StartMessage } from '../messages.ts';
 import type { Transport } from '../transport.ts';
 
@@ -48,6 +49,8 @@ export interface Machine {
   prepareTransport(): void;
   /** The rest, while the host is being told. */
   boot(warn: (message: string) => void): void;
+  /** Lets apps ask about their pod. Returns what shows them the event log. */
+  openAttestation(services: AttestServices): (log: Uint8Array) => void;
   /** Clock, entropy, host name, network, writable disk. */
   configure(start: StartMessage): Promise<void>;
   place(request: AppRequest, warn: (message: string) => void): Promise<AppPlace>;

@@ -3,12 +3,18 @@
  * part of what the app has written, and nothing has to be copied to the writable disk before the app starts.
  */
 import { NR_llistxattr } from '../../runtime/abi.gen.ts';
-import { changeMode, changeOwner, isDirectory, lstat, makeDirectories, makeDirectory, statIfAny, writeFile } from '../../runtime/linux/files.ts';
+import { changeMode, changeOwner, isDirectory, makeDirectories, makeDirectory, statIfAny, writeFile } from '../../runtime/linux/files.ts';
 
 /** Something is mounted there, so it must be a directory: a symbolic link of the image in this place would take the mount elsewhere. */
 const MOUNT_POINTS = ['dev', 'proc', 'sys'];
 /** Made where the image has nothing of the name. */
 const DIRECTORIES: readonly [string, number][] = [['run', 0o755], ['tmp', 0o1777]];
+
+export interface ProvidedLayer {
+  files: ProvidedFiles;
+  /** False: there is no /run/rkt yet where one is wanted. */
+  hasRunRkt: boolean;
+}
 
 export interface ProvidedFiles {
   /** Name in /etc → content; takes the place of what the image has. */
@@ -18,10 +24,10 @@ export interface ProvidedFiles {
 }
 
 /**
- * Makes the layer for the image mounted at `lower` in the new directory `layer`. Returns the files that have no place in it,
- * because the image's /etc is not a plain directory or has a link of that name: they are for the finished root.
+ * Makes the layer for the image mounted at `lower` in the new directory `layer`. Returns what has no place in it, because
+ * the image's directory is not a plain one or has a link of that name: that is for the finished root.
  */
-export function makeProvidedLayer(layer: string, lower: string, { files, fallbackFiles }: ProvidedFiles): ProvidedFiles {
+export function makeProvidedLayer(layer: string, { lower, files, wantsRunRkt }: { lower: string; files: ProvidedFiles; wantsRunRkt: boolean }): ProvidedLayer {
   makeDirectories(layer);
   for (const name of MOUNT_POINTS) {
     const status = entryOf(`${lower}/${name}`);
@@ -32,7 +38,13 @@ export function makeProvidedLayer(layer: string, lower: string, { files, fallbac
     makeDirectory(`${layer}/${name}`);
     changeMode(`${layer}/${name}`, mode);
   }
-  if (!makeEtc(`${layer}/etc`, `${lower}/etc`)) return { files, fallbackFiles };
+  const hasRunRkt = wantsRunRkt && coverDirectory(`${layer}/run`, `${lower}/run`);
+  if (hasRunRkt) makeDirectory(`${layer}/run/rkt`);
+  return { files: provideFiles(layer, lower, files), hasRunRkt };
+}
+
+function provideFiles(layer: string, lower: string, { files, fallbackFiles }: ProvidedFiles): ProvidedFiles {
+  if (!coverDirectory(`${layer}/etc`, `${lower}/etc`)) return { files, fallbackFiles };
   for (const [name, content] of files) writeFile(`${layer}/etc/${name}`, content, { mode: 0o644 });
   const linked = new Map<string, string>();
   for (const [name, content] of fallbackFiles) {
@@ -45,16 +57,16 @@ export function makeProvidedLayer(layer: string, lower: string, { files, fallbac
 
 const entryOf = (path: string): ReturnType<typeof statIfAny> => statIfAny(path, { followLinks: false });
 
-/** Of two layers' directories the upper one's owner and mode count. False when the image's is none, or has attributes that would be lost. */
-function makeEtc(etc: string, imageEtc: string): boolean {
-  if (entryOf(imageEtc) === undefined) {
-    makeDirectory(etc);
-    return true;
-  }
-  const status = lstat(imageEtc);
-  if (!isDirectory(status) || sys.call(NR_llistxattr, imageEtc, null, 0) > 0) return false;
-  makeDirectory(etc);
-  changeMode(etc, status.mode & 0o7777);
-  changeOwner(etc, status.uid, status.gid);
+/**
+ * A directory of the layer over one of the image: the upper one's owner and mode count. False when the image's is none,
+ * or has attributes that would be lost.
+ */
+function coverDirectory(directory: string, imageDirectory: string): boolean {
+  const status = entryOf(imageDirectory);
+  if (status !== undefined && (!isDirectory(status) || sys.call(NR_llistxattr, imageDirectory, null, 0) > 0)) return false;
+  makeDirectory(directory);
+  if (status === undefined) return true;
+  changeMode(directory, status.mode & 0o7777);
+  changeOwner(directory, status.uid, status.gid);
   return true;
 }

@@ -10,7 +10,8 @@ export function measurementsOf(start: StartMessage): Measurement[] {
   const manifest = JSON.parse(start.podManifest) as JsonObject;
   const imageIds = imageIdsOf(manifest);
   const disks = start.apps.map(({ name, disk }): PodDisk => ({ app: name, imageId: imageIds.get(name) ?? '', rootHash: disk.rootHashHex }));
-  return launchMeasurements(manifest, disks, NATIVE_HASHES.sha256);
+  const insecureOptions = Object.entries(start.insecure).flatMap(([name, isOff]) => (isOff ? [name] : []));
+  return launchMeasurements({ manifest, disks, policy: { sealed: start.sealed, insecureOptions } }, NATIVE_HASHES.sha256);
 }
 
 function imageIdsOf({ apps }: JsonObject): Map<string, string> {

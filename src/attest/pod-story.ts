@@ -2,9 +2,9 @@
  * What a pod's log tells, in parts, with everything that does not belong. Only the order of events within one PCR is proven by
  * a quote, so each PCR is read for itself.
  */
-import { isJsonObject, type Json } from '../tpm/canonical-json.ts';
+import { canonicalJson, isJsonObject, type Json } from '../tpm/canonical-json.ts';
 import { EV_NO_ACTION } from '../tpm/event-types.ts';
-import { manifestDigest } from '../tpm/measured-manifest.ts';
+import { agentPolicy, manifestDigest } from '../tpm/measured-manifest.ts';
 import { PHASES, stageOf, type Measurement, type MeasurementKind, type Phase } from '../tpm/measurements.ts';
 import { HOST_PCRS, PCR, QUOTED_PCRS } from '../tpm/pcr-table.ts';
 import { describeEntry, type PodLog, type PodLogEntry } from '../tpm/pod-log.ts';
@@ -48,7 +48,7 @@ const HOST_ORDER: Readonly<Record<number, readonly Step[]>> = {
   [PCR.commandLine]: steps('command-line'),
   [PCR.rkt]: steps('pod'),
 };
-const LAUNCH_ORDER = steps('pod-manifest', { kind: 'app', many: true }, 'launch');
+const LAUNCH_ORDER = steps('agent-policy', 'pod-manifest', { kind: 'app', many: true }, 'launch');
 
 export function readStory({ entries }: PodLog): PodStory {
   const problems: Problem[] = [];
@@ -65,7 +65,12 @@ export function readStory({ entries }: PodLog): PodStory {
   checkPodPcr(ofPcr(entries, PCR.pod), problems);
   const phase = checkPhases(ofPcr(entries, PCR.phases), problems);
   checkAgreement(launch, problems);
-  return { launch, mutations, phase, problems: problems.sort((a, b) => (a.event ?? Infinity) - (b.event ?? Infinity)) };
+  return { launch, mutations, phase, problems: problems.sort((a, b) => placeIn(a) - placeIn(b)) };
+}
+
+/** What is about the log as a whole comes last. */
+function placeIn({ event }: Problem): number {
+  return event ?? Number.MAX_SAFE_INTEGER;
 }
 
 function ofPcr(entries: readonly PodLogEntry[], pcr: number): PodLogEntry[] {
@@ -134,8 +139,9 @@ function placeOf(kind: MeasurementKind | null, order: readonly Step[], from: num
   return null;
 }
 
-/** The host's word and the agent's must be of the same pod: manifest, apps and their parts. */
+/** The host's word and the agent's must be of the same pod: policy, manifest, apps and their parts. */
 function checkAgreement(launch: readonly PlacedMeasurement[], problems: Problem[]): void {
+  checkPolicies(launch, problems);
   const manifest = launch.find(({ measurement }) => measurement.kind === 'pod-manifest')?.measurement;
   if (manifest?.kind !== 'pod-manifest') return;
   const digest = manifestDigest(manifest.manifest);
@@ -147,6 +153,14 @@ function checkAgreement(launch: readonly PlacedMeasurement[], problems: Problem[
   }
   const launched = launch.some(({ measurement }) => measurement.kind === 'launch' && measurement.error === null);
   if (launched && app < apps.length) problems.push({ event: null, text: `the pod manifest names ${apps.length} apps, ${app} were measured` });
+}
+
+function checkPolicies(launch: readonly PlacedMeasurement[], problems: Problem[]): void {
+  const ofHost = launch.find(({ measurement }) => measurement.kind === 'policy')?.measurement;
+  if (ofHost?.kind !== 'policy') return;
+  for (const { index, measurement } of launch) {
+    if (measurement.kind === 'agent-policy' && canonicalJson(measurement) !== canonicalJson(agentPolicy(ofHost))) problems.push({ event: index, text: 'what the host told the agent is not the policy that the host measured' });
+  }
 }
 
 function isAppOf({ name, imageId, manifestSha256 }: Measurement & { kind: 'app' }, app: Json | undefined): boolean {

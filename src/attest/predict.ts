@@ -30,7 +30,7 @@ export interface Prediction {
 /** @throws RktError BAD_INPUT */
 export function predict({ host, disks }: PredictionInput): Prediction {
   const ofHost = hostMeasurements(host);
-  const ofLaunch: Measurement[] = [...launchMeasurements(host.manifest, disks), { kind: 'launch', error: null }];
+  const ofLaunch: Measurement[] = [...launchMeasurements({ manifest: host.manifest, disks, policy: host }), { kind: 'launch', error: null }];
   const common = [...ofHost.map((measurement) => eventOf(measurement)), ...hostSeparators(), ...ofLaunch.map((measurement) => eventOf(measurement))];
   const events = [...common, ...phaseEvents('enter', 'ready')];
   const quoted = QUOTED_PCRS.filter((pcr) => pcr !== PCR.rkt || host.uuid !== null);

@@ -60,10 +60,10 @@ export function pullPolicyOf(values: FlagValues, fallback: PullPolicy): PullPoli
   return noStore ? 'update' : (values.last(flags.pullPolicy) ?? values.last(flags.pullPolicyOfFetch) ?? fallback);
 }
 
-/** Flags of `run`, `prepare` and `fetch` about where images come from. */
-export function pullOptions(values: FlagValues, fallback: PullPolicy): Pick<FetchOptions, 'pullPolicy' | 'keepLayers' | 'platform'> {
+/** Flags of `run`, `prepare` and `fetch` about where images come from and what is kept of them. */
+export function pullOptions(values: FlagValues, context: CommandContext, fallback: PullPolicy): Pick<FetchOptions, 'pullPolicy' | 'keepLayers' | 'platform'> {
   const platform = values.last(flags.platform);
-  return { pullPolicy: pullPolicyOf(values, fallback), keepLayers: values.last(flags.keepLayers) ?? false, ...(platform === undefined ? {} : { platform }) };
+  return { pullPolicy: pullPolicyOf(values, fallback), keepLayers: values.last(flags.keepLayers) ?? context.config().store.keepLayers ?? false, ...(platform === undefined ? {} : { platform }) };
 }
 
 /** `--signature` belongs to the image before it. */

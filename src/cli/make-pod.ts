@@ -24,7 +24,7 @@ export interface MadePod {
 /** The pod is in `prepare`, locked by this process. Warnings go to `warn`. */
 export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void): Promise<MadePod> {
   const store = openStore(context.dataDir());
-  const pull = pullOptions(commandLine.pod, 'new');
+  const pull = pullOptions(commandLine.pod, context, 'new');
   const choice = stage1Choice(commandLine.pod);
   const stage1 = await findStage1(choice, { store, config: context.config(), installDir: context.installDir, cwd: context.cwd });
   const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });

@@ -1,10 +1,9 @@
 /** Ports of the host that lead to ports of the pod. Pure. */
 import { RktError } from '../error.ts';
+import type { PortProtocol } from '../linux/port-reservation.ts';
 import { arrayOf, integerBetween, objectOf, oneOf, optional, stringValue, withDefault } from '../schema/check.ts';
 import type { Check } from '../schema/check.ts';
 import type { PodManifest, Port } from '../schema/index.ts';
-
-export type PortProtocol = 'tcp' | 'udp' | 'sctp';
 
 /** In the shape of the capability argument `portMappings` (CNI conventions). */
 export interface PortMapping {

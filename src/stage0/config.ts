@@ -13,6 +13,7 @@ export interface Config {
   /** Absolute directories. */
   paths: { data?: string; stage1Images?: string; cniPlugins?: string };
   stage1: { name?: string; version?: string; location?: string };
+  store: { keepLayers?: boolean };
   /** Kinds that other parts read, merged: one entry per domain or registry. */
   credentials: ConfigObject[];
 }
@@ -22,6 +23,7 @@ const KINDS_OF_DIRECTORY: Readonly<Record<string, readonly string[]>> = {
   'auth.d': ['auth', 'dockerAuth'],
   'paths.d': ['paths'],
   'stage1.d': ['stage1'],
+  'store.d': ['store'],
 };
 
 interface ConfigFile {
@@ -32,7 +34,7 @@ interface ConfigFile {
 
 /** Reads the layers, lowest first; directories that do not exist are empty. Throws RktError BAD_INPUT that names the file. */
 export function readConfig(layers: readonly string[]): Config {
-  const config: Config = { paths: {}, stage1: {}, credentials: [] };
+  const config: Config = { paths: {}, stage1: {}, store: {}, credentials: [] };
   const credentials = new Map<string, ConfigObject>();
   for (const layer of layers) {
     const setHere = new Map<string, string>();
@@ -80,6 +82,14 @@ function applyFile(file: ConfigFile, merging: Merging): void {
       const location = field('location', stage1Location);
       if ((name === undefined) !== (version === undefined)) throw bad(file.path, 'name and version of the stage1 image must be set together');
       config.stage1 = { ...config.stage1, ...(name === undefined ? {} : { name, version }), ...(location === undefined ? {} : { location }) };
+      break;
+    }
+    case 'store': {
+      const { keepLayers } = file.content;
+      if (keepLayers === undefined) break;
+      if (typeof keepLayers !== 'boolean') throw bad(file.path, 'keepLayers: expected true or false');
+      setOnce('keepLayers');
+      config.store = { ...config.store, keepLayers };
       break;
     }
     default:

@@ -15,7 +15,7 @@ export { buildEvidence, EVIDENCE_FORMAT, EVIDENCE_VERSION, type EvidenceParts, t
 export { hostEvents, hostMeasurements, type HostFacts, type MeasuredFile } from './host-measurements.ts';
 export { guestMay, parsePcrExtend, type GuestVerdict } from './guest-command-policy.ts';
 export { digestsOf, HASH_ALGORITHMS, POD_BANKS, PORTABLE_HASHES, type BankHashes, type HashName, type PodBank, type TaggedDigest } from './hash-algorithms.ts';
-export { launchMeasurements, manifestDigest, measuredApp, measuredPodManifest, type PodDisk } from './measured-manifest.ts';
+export { agentPolicy, launchMeasurements, manifestDigest, measuredApp, measuredPodManifest, type AgentPolicy, type LaunchFacts, type PodDisk } from './measured-manifest.ts';
 export { eventOf, explain, hostSeparators, measurementOf, type EventData, type MeasuredEvent, type Measurement, type Phase } from './measurements.ts';
 export { HOST_PCRS, PCR, QUOTED_PCRS } from './pcr-table.ts';
 export { extended, initialPcr, replay } from './pcr.ts';

@@ -54,16 +54,37 @@ export function manifestDigest(measured: JsonObject, sha256: Hash = portableSha2
   return toHex(sha256(new TextEncoder().encode(canonicalJson(measured))));
 }
 
+/** Insecure options that the agent carries out; the others are over when a pod starts. */
+const GUEST_PROTECTIONS: readonly string[] = ['capabilities', 'paths', 'seccomp'];
+
+export interface AgentPolicy {
+  sealed: boolean;
+  /** All that are in force, or those of the guest. */
+  insecureOptions: readonly string[];
+}
+
+export interface LaunchFacts {
+  manifest: JsonObject;
+  /** In manifest order. */
+  disks: readonly PodDisk[];
+  policy: AgentPolicy;
+}
+
+export function agentPolicy({ sealed, insecureOptions }: AgentPolicy): Measurement & { kind: 'agent-policy' } {
+  return { kind: 'agent-policy', sealed, insecureOptions: GUEST_PROTECTIONS.filter((name) => insecureOptions.includes(name)) };
+}
+
 /**
- * What the agent measures before it acts on a manifest: the manifest, then each app with its disk, in manifest order.
- * `launch` follows when the apps have been set up.
+ * What the agent measures before it acts on what the host told it: its orders, the manifest, then each app with its disk, in
+ * manifest order. `launch` follows when the apps have been set up.
  * @throws RktError BAD_INPUT when disks and apps do not belong together
  */
-export function launchMeasurements(manifest: JsonObject, disks: readonly PodDisk[], sha256: Hash = portableSha256): Measurement[] {
+export function launchMeasurements({ manifest, disks, policy }: LaunchFacts, sha256: Hash = portableSha256): Measurement[] {
   const measured = measuredPodManifest(manifest, sha256);
   const apps = measured['apps'] as readonly JsonObject[];
   if (apps.length !== disks.length) throw new RktError('BAD_INPUT', `pod manifest names ${apps.length} apps, there are ${disks.length} disks`);
   return [
+    agentPolicy(policy),
     { kind: 'pod-manifest', manifest: measured },
     ...apps.map((app, index): Measurement => {
       const disk = disks[index]!;

@@ -26,6 +26,8 @@ export type Measurement =
   /** By the host, before the guest runs; ties everything else to one pod. */
   | { kind: 'pod'; uuid: string; /** Of the measured form in canonical JSON. */ manifestSha256: string }
   | { kind: 'phase'; phase: Phase }
+  /** What the host told the agent: a host that measures one policy and orders another is found out. */
+  | { kind: 'agent-policy'; sealed: boolean; /** Of those that concern the guest; sorted. */ insecureOptions: readonly string[] }
   /** In its measured form: see measured-manifest.ts. */
   | { kind: 'pod-manifest'; manifest: JsonObject }
   | { kind: 'app'; name: string; imageId: string; rootHash: string; /** Of the app's part of the measured manifest. */ manifestSha256: string }
@@ -109,6 +111,10 @@ const RULES: { readonly [K in MeasurementKind]: Rule<K> } = {
   'phase': {
     tag: TAG_BASE + 0x10, pcr: PCR.phases, stage: 'phase', fields: { phase: oneOf(...PHASES) },
     explain: ({ phase }) => ({ enter: 'the agent has begun', ready: 'all apps have been started', exit: 'the pod is ending' })[phase],
+  },
+  'agent-policy': {
+    tag: TAG_BASE + 0x23, pcr: PCR.pod, stage: 'launch', fields: { sealed: isBoolean, insecureOptions: isTexts },
+    explain: ({ sealed, insecureOptions }) => `the agent keeps the pod ${sealed ? 'sealed' : 'open to the host'}, ${insecureOptions.length === 0 ? 'all protections on' : `without ${insecureOptions.map(quoteText).join(', ')}`}`,
   },
   'pod-manifest': {
     tag: TAG_BASE + 0x20, pcr: PCR.pod, stage: 'launch', fields: { manifest: isJsonObject },

@@ -80,8 +80,8 @@ export type HostMessage =
       entropyHex: string;
       /** `--insecure-options` that the agent honours. */
       insecure: { capabilities: boolean; paths: boolean; seccomp: boolean };
-      /** Whether the guest has a TPM, into which the agent measures before it acts. */
-      tpm: boolean;
+      /** What the host has measured into the guest's TPM, hexadecimal (an event log); null: there is no TPM. */
+      hostLogHex: string | null;
       /** From now on the host may neither run anything in the pod nor change it. */
       sealed: boolean;
     }

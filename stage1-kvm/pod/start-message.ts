@@ -12,7 +12,8 @@ export interface StartFacts {
   /** Null: standard input is no terminal. */
   terminal: TerminalSize | null;
   hasScratchDisk: boolean;
-  hasTpm: boolean;
+  /** Null: the pod has no TPM. */
+  hostLogHex: string | null;
   /** Null: there are no tap devices. */
   guestNetwork: GuestNetwork | null;
   wallClockNs: bigint;
@@ -53,7 +54,7 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
     wallClockNs: facts.wallClockNs.toString(),
     entropyHex: facts.entropyHex,
     insecure: options.insecure,
-    tpm: facts.hasTpm,
+    hostLogHex: facts.hostLogHex,
     sealed: options.sealed,
   };
 }

@@ -47,6 +47,8 @@ export class PodTpm {
   readonly qemuFd: number;
   readonly #guestFd: number;
   readonly #swtpm: Swtpm;
+  /** What measureHost has written. */
+  hostLog = new Uint8Array(0);
   #bus: TpmBus | null = null;
   #log: EventLogFile | null = null;
   #announced: Announced[] = [];
@@ -74,7 +76,8 @@ export class PodTpm {
     }
     // Now, so that the guest's driver need not wait for it.
     executeSync(send, selfTest());
-    this.#log = createEventLog(concatBytes(...records));
+    this.hostLog = concatBytes(...records);
+    this.#log = createEventLog(this.hostLog);
   }
 
   /** From here on QEMU is answered. @param onEnd the TPM is gone: the pod must end */

@@ -169,7 +169,7 @@ export function startMessage(apps: TestApp[], fields: Partial<StartMessage> & { 
     wallClockNs: String(BigInt(Date.now()) * 1_000_000n),
     entropyHex: '00'.repeat(32),
     insecure: { capabilities: false, paths: false, seccomp: false },
-    tpm: false,
+    hostLogHex: null,
     sealed: false,
     ...rest,
   };

@@ -19,6 +19,7 @@ new Agent({
   ownsProcesses: false,
   prepareTransport() {},
   boot() {},
+  openAttestation: () => () => {},
   configure: () => Promise.resolve(),
   place: () =>
     Promise.resolve({

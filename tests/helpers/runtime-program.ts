@@ -87,6 +87,20 @@ function files(): void {
   for (const name of ['a/b', 'a']) removeDirectory(`${directory}/${name}`);
 }
 
+/** One chain over all lengths up to a few blocks: each digest is of the one before and a message. */
+function hashes(): void {
+  for (const bits of [256, 384] as const) {
+    let chain = new Uint8Array(0);
+    for (let length = 0; length < 300; length++) {
+      const message = new Uint8Array(chain.length + length).fill(length);
+      message.set(chain);
+      chain = sys.hash(bits, message);
+    }
+    observed[`sha${bits}`] = [...chain];
+  }
+  observed['badHash'] = errorOf(() => sys.hash(512 as 256, new Uint8Array(0)));
+}
+
 function descriptors(): void {
   const [left, right] = socketPair();
   const shared = memfd('shared', 8192);
@@ -183,6 +197,7 @@ async function loop(): Promise<void> {
 async function main(): Promise<void> {
   processes();
   files();
+  hashes();
   descriptors();
   await socketsAndTerminals();
   await loop();

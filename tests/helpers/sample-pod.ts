@@ -37,7 +37,7 @@ export interface LogOptions {
 
 /** The log of a pod of that kind, as host and agent would have written it. */
 export function podLog({ host, disks }: PredictionInput, { mutations = [], phases = ['enter', 'ready'], edit = (events) => events }: LogOptions = {}): { events: MeasuredEvent[]; bytes: Uint8Array } {
-  const launch: Measurement[] = [...launchMeasurements(host.manifest, disks), { kind: 'launch', error: null }];
+  const launch: Measurement[] = [...launchMeasurements({ manifest: host.manifest, disks, policy: host }), { kind: 'launch', error: null }];
   const [first, ...later] = phases.map((phase) => eventOf({ kind: 'phase', phase }));
   const events = edit([
     ...hostEvents(host), ...(first === undefined ? [] : [first]), ...launch.map((measurement) => eventOf(measurement)), ...later, ...mutations.map((measurement) => eventOf(measurement)),

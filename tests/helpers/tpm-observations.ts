@@ -25,7 +25,7 @@ export function observeTpm(input: string, clockMs: () => number): Observed {
   timed('sha384', () => toHex(sha384(data)));
   timed('pieces', () => toHex(createSha256().update(data.subarray(0, 77)).update(data.subarray(77)).digest()));
   timed('host', () => hostEvents(host).map(({ record }) => toHex(record)));
-  timed('launch', () => launchMeasurements(host.manifest, disks).map((measurement) => toHex(eventOf(measurement).record)));
+  timed('launch', () => launchMeasurements({ manifest: host.manifest, disks, policy: host }).map((measurement) => toHex(eventOf(measurement).record)));
   timed('replay', () => [...replay(parseEventLog(log))].map(([bank, pcrs]) => [bank, [...pcrs].map(([pcr, value]) => [pcr, toHex(value)])]));
   timed('text', () => podLogText(parsePodLog(log)));
   timed('binding', () => toHex(quoteBinding(data.subarray(0, 16), { uuid: 'u', dataHex: '00' })));

@@ -70,7 +70,7 @@ t.test('the same with TPMs: swtpm of a host and of a pod, tpm2_checkquote as the
   const pod = await startSwtpm(t);
   const certificatesPem = await certifyHostKey(authority, await createHostKey(host.transport));
   const { host: facts, disks } = samplePod();
-  const launch: Measurement[] = [{ kind: 'phase', phase: 'enter' }, ...launchMeasurements(facts.manifest, disks), { kind: 'launch', error: null }, { kind: 'phase', phase: 'ready' }];
+  const launch: Measurement[] = [{ kind: 'phase', phase: 'enter' }, ...launchMeasurements({ manifest: facts.manifest, disks, policy: facts }), { kind: 'launch', error: null }, { kind: 'phase', phase: 'ready' }];
   const events = [...hostEvents(facts), ...launch.map((measurement) => eventOf(measurement))];
   for (const { pcr, digests } of events) await pod.run(pcrExtend(pcr, digests));
   const quote = await quotePod(pod.transport, quoteBinding(SAMPLE_NONCE, runtimeData));
@@ -223,6 +223,10 @@ t.test('traps of logs', async (t) => {
     const unknown = { pcr: PCR.pod, type: 6, data: new Uint8Array([0xff, 0x74, 0x6b, 0x72, 0, 0, 0, 0]) };
     await refused({}, { in: 'log', text: /tag 0x726b74ff is unknown/ }, { log: concatBytes(bytes, encodeLogEvent({ ...unknown, digests: digestsOf(unknown.data) })) });
   });
+  await t.test('the host measures one policy and tells the agent another', async () => {
+    const toldToBeOpen = eventOf({ kind: 'agent-policy', sealed: false, insecureOptions: ['seccomp'] });
+    await refused({ edit: (all) => all.map((event) => (event.pcr === PCR.pod && event.data[0] === 0x23 ? toldToBeOpen : event)) }, { in: 'log', text: /what the host told the agent is not the policy/ });
+  });
   await t.test('host and guest speak of two manifests', async () => {
     const other = samplePod();
     other.host.manifest = { ...other.host.manifest, annotations: [] };
@@ -271,7 +275,8 @@ t.test('a change of one digit or word is named, in its event', async (t) => {
     t.match(result.text, text, what);
     const { findings } = verdict.checks.find(({ name }) => name === 'reference')!;
     const events = findings.map(({ event }) => verdict.claims!.log.entries[event ?? -1]?.event.pcr);
-    t.ok(events.every((found) => found === pcr), `${what}: PCR ${events.join()}`);
+    // The host's policy is also what it tells the agent.
+    t.ok(events.includes(pcr) && events.every((found) => found === pcr || (pcr === PCR.policy && found === PCR.pod)), `${what}: PCR ${events.join()}`);
     t.match(verdictText(verdict), new RegExp(`FAIL {2}Reference.*event \\d+ \\(PCR ${pcr}\\)`), what);
   }
 });

@@ -33,16 +33,17 @@ t.test('quantities', async (t) => {
 });
 
 t.test('apps of a pod', async (t) => {
+  const image = { id: 'sha512-0' };
   const isolators = [
     { name: 'resource/memory', value: { limit: '1Gi' } }, { name: 'resource/cpu', value: { request: '1', limit: '250m' } },
     { name: 'os/linux/seccomp-retain-set', value: {} }, { name: 'resource/memory', value: { limit: '2Gi' } },
   ];
-  t.same(parsePodApps(JSON.stringify({ apps: [{ name: 'a', app: { isolators } }, { name: 'b-1', app: {} }, { name: 'c' }] })), [
-    { name: 'a', memoryLimitBytes: 2 ** 31, cpuLimit: 0.25 }, { name: 'b-1', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null }, { name: 'c', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null },
+  t.same(parsePodApps(JSON.stringify({ apps: [{ name: 'a', image, app: { isolators } }, { name: 'b-1', image, app: {} }, { name: 'c', image }] })), [
+    { name: 'a', imageId: 'sha512-0', memoryLimitBytes: 2 ** 31, cpuLimit: 0.25 }, { name: 'b-1', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null }, { name: 'c', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null },
   ]);
   for (const [manifest, message] of [
     ['{', /^pod: /], ['[]', /JSON object/], ['{}', /at least one app/], ['{"apps":[{}]}', /apps\[0\]\.name/], ['{"apps":[{"name":"../x"}]}', /apps\[0\]\.name/],
-    ['{"apps":[{"name":"a"},{"name":"a"}]}', /two apps/], ['{"apps":[{"name":"a","app":{"isolators":[{"name":"resource/memory","value":{"limit":"much"}}]}}]}', /"much" is not a quantity/],
+    ['{"apps":[{"name":"a","image":{"id":"x"}},{"name":"a"}]}', /two apps/], ['{"apps":[{"name":"a"}]}', /apps\[0\]\.image\.id/], ['{"apps":[{"name":"a","image":{"id":"x"},"app":{"isolators":[{"name":"resource/memory","value":{"limit":"much"}}]}}]}', /"much" is not a quantity/],
   ] as const) t.throws(() => parsePodApps(manifest), message);
 });
 
@@ -57,7 +58,7 @@ t.test('disk descriptions', async (t) => {
 
 t.test('the start message', async (t) => {
   const app = { name: 'a', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null };
-  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, hasTpm: false, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null };
+  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, hostLogHex: null, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null };
   const options = parseRunArguments(['--interactive', UUID]);
   const message = startMessage(options, facts);
   t.match(message, {

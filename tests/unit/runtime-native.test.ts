@@ -1,4 +1,5 @@
 /** The runtime as its programs see it: one program that tries everything, natively. */
+import { createHash } from 'node:crypto';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,6 +12,17 @@ const MAX_PROGRAM_BYTES = 1 << 20;
 
 const entry = join(import.meta.dirname, '../helpers/runtime-program.ts');
 const program = await buildProgram({ entry, output: join(buildCache(), 'runtime-program') });
+
+/** As the program computes it. */
+function hashChain(algorithm: string): number[] {
+  let chain = Buffer.alloc(0);
+  for (let length = 0; length < 300; length++) {
+    const message = Buffer.alloc(chain.length + length, length);
+    message.set(chain);
+    chain = createHash(algorithm).update(message).digest();
+  }
+  return [...chain];
+}
 
 t.test('what the runtime offers', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'rkt-runtime-'));
@@ -36,6 +48,9 @@ t.test('what the runtime offers', async (t) => {
     notThere: true,
     json: { a: [1, 'ü'] },
     badJson: true,
+    sha256: hashChain('sha256'),
+    sha384: hashChain('sha384'),
+    badHash: 'RangeError: hash: 256 or 384 bits',
     locks: [0, -11],
     passed: { sent: 3, count: 3, fds: 3, distinct: 3, bytes: [1, 2, 3] },
     memory: { bytes: [8, 7, 6, 5, 4, 3, 2, 1], word: 513 },

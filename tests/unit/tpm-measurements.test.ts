@@ -69,7 +69,7 @@ t.test('each measurement is read back from its event, and has words', (t) => {
     t.same(event.digests, digestsOf(event.data));
     t.equal(toHex(event.digests[0]!.digest), createHash('sha256').update(event.data).digest('hex'), 'the digest is that of the whole event');
   }
-  t.equal(new Set(SAMPLES.map(({ kind }) => kind)).size, 20, 'all kinds');
+  t.equal(new Set(SAMPLES.map(({ kind }) => kind)).size, 21, 'all kinds');
   t.end();
 });
 
@@ -131,8 +131,8 @@ t.test("environments are measured without showing a value", (t) => {
 
 t.test('disks and apps belong together', (t) => {
   const { host, disks } = samplePod();
-  t.throws(() => launchMeasurements(host.manifest, disks.slice(1)), { code: 'BAD_INPUT' });
-  t.throws(() => launchMeasurements(host.manifest, [...disks].reverse()), { code: 'BAD_INPUT', message: /apps\[0\]/ });
+  t.throws(() => launchMeasurements({ manifest: host.manifest, disks: disks.slice(1), policy: host }), { code: 'BAD_INPUT' });
+  t.throws(() => launchMeasurements({ manifest: host.manifest, disks: [...disks].reverse(), policy: host }), { code: 'BAD_INPUT', message: /apps\[0\]/ });
   t.end();
 });
 

@@ -14,7 +14,7 @@ export async function run({ pod, images }: ImageCommandLine, context: CommandCon
   if (images.length === 0) throw usage('must provide at least one image');
   const wanted = images.map(({ image, flags: given }) => ({ text: image, ...signatureOf(given) }));
   const asEvents = (pod.last(flags.format) ?? '') !== '';
-  const fetched = await fetchImages(wanted, { store: openStore(context.dataDir()), context, ...pullOptions(pod, 'update'), progress: asEvents ? 'events' : 'text' });
+  const fetched = await fetchImages(wanted, { store: openStore(context.dataDir()), context, ...pullOptions(pod, context, 'update'), progress: asEvents ? 'events' : 'text' });
   if (asEvents) return success(NOTHING);
   const full = pod.last(flags.full) ?? false;
   return success({ kind: 'lines', lines: fetched.map(({ id }) => (full ? id : id.slice(0, SHORT_ID_LENGTH))) });

@@ -32,7 +32,8 @@ let known: string[] | undefined;
 function trustedAuthorities(): readonly string[] {
   if (known !== undefined) return known;
   const system = getCACertificates('system');
-  return (known = [...(system.length > 0 ? system : getCACertificates('bundled')), ...getCACertificates('extra')]);
+  // The system keeps most of them twice: in one file, and each in its own.
+  return (known = [...new Set([...(system.length > 0 ? system : getCACertificates('bundled')), ...getCACertificates('extra')])]);
 }
 
 /** What is no certificate would be passed over in silence. */

@@ -1,7 +1,7 @@
 /** One good signature is enough, and when there is none each has to say why. */
 import { RktError } from '../../error.ts';
-import { printable } from '../trust/review.ts';
 import type { ImageIdentity } from '../trust/image-identity.ts';
+import { printable } from '../trust/review.ts';
 import type { SignedIdentity } from './policy.ts';
 import type { SignatureClaim } from './signature-claim.ts';
 import { identityMatches } from './signed-identity.ts';

@@ -4,8 +4,8 @@ import { bundleFromJSON } from '@sigstore/bundle';
 import type { Bundle } from '@sigstore/bundle';
 import { RktError } from '../../error.ts';
 import { integerBetween, matching } from '../../schema/check.ts';
-import { exactObjectOf, parseStrictDocument } from './strict-json.ts';
 import { certificatesFromPem } from './pem.ts';
+import { exactObjectOf, parseStrictDocument } from './strict-json.ts';
 
 /** cosign SIGNATURE_SPEC.md, "Properties". */
 const SIGNATURE = 'dev.cosignproject.cosign/signature';

@@ -10,10 +10,10 @@ import { RktError } from '../../error.ts';
 import { booleanValue, mapOf, objectOf, optional, stringValue } from '../../schema/check.ts';
 import type { Place } from '../../schema/check.ts';
 import { errnoName, fileError } from '../../store/fs-error.ts';
-import type { FetchDocument } from '../verification.ts';
-import { findConfig, readConfigBytes } from './config-files.ts';
 import { scopesOf } from '../trust/image-identity.ts';
 import type { ImageIdentity } from '../trust/image-identity.ts';
+import type { FetchDocument } from '../verification.ts';
+import { findConfig, readConfigBytes } from './config-files.ts';
 
 const SIGNATURE_LIMIT_BYTES = 4 << 20;
 const MAX_SIGNATURES = 128;

@@ -1,11 +1,11 @@
 /** `sigstoreSigned`: images signed with cosign, by a known key or by a known person or workflow. */
+import type { KeyObject } from 'node:crypto';
 import { bundleFromJSON } from '@sigstore/bundle';
 import type { Bundle } from '@sigstore/bundle';
 import { crypto } from '@sigstore/core';
 import type { X509Certificate } from '@sigstore/core';
 import { toSignedEntity, Verifier } from '@sigstore/verify';
 import type { SignedEntity } from '@sigstore/verify';
-import type { KeyObject } from 'node:crypto';
 import { RktError } from '../../error.ts';
 import { arrayOf, mapOf, matching, objectOf, oneOf, optional, stringValue } from '../../schema/check.ts';
 import type { RegistryAccess, VerificationOptions, VerifiedBy } from '../verification.ts';
@@ -180,6 +180,7 @@ function verifyByTrustedRoot({ entity, certificates }: Signed, { material, ident
   const [leaf] = certificates;
   if (leaf === undefined) throw refused('there is no certificate with the signature');
   wrapped(() => new Verifier(material, { ctlogThreshold: material.ctlogs.length > 0 ? 1 : 0, tlogThreshold: 1, timestampThreshold: 1 }).verify(entity));
+  for (const { canonicalizedBody } of entity.tlogEntries) requireLogged(canonicalizedBody, leaf.root.toDER());
   requireSigner(leaf, identity);
 }
 

@@ -2,10 +2,10 @@
  * JSON for documents that decide about trust: a field given twice is an error, since programs disagree about which one
  * counts (RFC 8259, section 4), and so is a field nobody knows.
  */
-import { fail, fieldOf, objectOf, parseDocument } from '../../schema/check.ts';
-import type { Check, Place } from '../../schema/check.ts';
 import { RktError } from '../../error.ts';
 import type { ErrorCode } from '../../error.ts';
+import { fail, fieldOf, objectOf, parseDocument } from '../../schema/check.ts';
+import type { Check, Place } from '../../schema/check.ts';
 
 /** Parses and checks a document in which no object has a field twice. Throws RktError with the given code. */
 export function parseStrictDocument<T>(text: string, check: Check<T>, source: { origin: string; code: ErrorCode }): T {

@@ -4,12 +4,12 @@
  * manifest itself stays in the registry.
  */
 import { RktError } from '../../error.ts';
+import { identityText } from '../trust/image-identity.ts';
+import { downloadTufTarget, findTufTarget } from '../trust/tuf-client.ts';
 import { tufRepositories } from '../trust/tuf-repositories.ts';
 import type { TufRepository } from '../trust/tuf-repositories.ts';
 import type { VerificationOptions, VerifiedBy } from '../verification.ts';
 import type { SignedSubject } from './acceptance.ts';
-import { identityText } from '../trust/image-identity.ts';
-import { downloadTufTarget, findTufTarget } from '../trust/tuf-client.ts';
 
 /** Throws RktError BAD_SIGNATURE. */
 export async function verifyTufTarget(repository: TufRepository, { identity, digests }: SignedSubject, options: VerificationOptions): Promise<VerifiedBy> {

@@ -3,12 +3,12 @@
  * The Update Framework that name digests (`rkt trust --tuf`). All requirements must be met.
  */
 import { RktError } from '../../error.ts';
-import type { RegistrySubject, VerificationOptions, VerifiedBy, VerifyRegistryImage } from '../verification.ts';
-import type { SignedSubject } from './acceptance.ts';
-import { findConfig, readConfigBytes } from './config-files.ts';
 import { identityText, parseImageIdentity, scopesOf } from '../trust/image-identity.ts';
 import type { ImageIdentity } from '../trust/image-identity.ts';
 import { tufRepositoriesFor } from '../trust/tuf-repositories.ts';
+import type { RegistrySubject, VerificationOptions, VerifiedBy, VerifyRegistryImage } from '../verification.ts';
+import type { SignedSubject } from './acceptance.ts';
+import { findConfig, readConfigBytes } from './config-files.ts';
 import { parsePolicy, requirementsFor } from './policy.ts';
 import type { PolicyRequirement } from './policy.ts';
 

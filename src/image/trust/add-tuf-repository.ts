@@ -4,11 +4,11 @@ import { readFileSync } from 'node:fs';
 import { RktError } from '../../error.ts';
 import { arrayOf, integerBetween, mapOf, objectOf, oneOf, parseDocument, stringValue } from '../../schema/check.ts';
 import { fileError } from '../../store/fs-error.ts';
-import { isNamePrefix } from './image-identity.ts';
-import { refreshTufRepository } from './tuf-client.ts';
 import type { VerificationOptions } from '../verification.ts';
+import { isNamePrefix } from './image-identity.ts';
 import { askForTrust, printable } from './review.ts';
 import type { Reviewer } from './review.ts';
+import { refreshTufRepository } from './tuf-client.ts';
 import { checkedRepositoryUrl, storeTufRepository } from './tuf-repositories.ts';
 import type { TufRepository } from './tuf-repositories.ts';
 

@@ -14,8 +14,8 @@ import { fileError } from '../../store/fs-error.ts';
 import { storeLayout } from '../../store/layout.ts';
 import { withLock } from '../../store/lock.ts';
 import { openWorkspace } from '../../store/workspace.ts';
-import type { TufRepository } from './tuf-repositories.ts';
 import type { FetchDocument, VerificationOptions } from '../verification.ts';
+import type { TufRepository } from './tuf-repositories.ts';
 
 export interface TufTarget {
   /** `sha256:…` */
