@@ -25,7 +25,7 @@ module.exports = {
     mayImportOnly('src/image', ['^src/(store|schema|rootfs|linux)/'], { platform: true }),
     mayImportOnly('src/network', ['^src/(linux|schema)/'], { platform: true }),
     mayImportOnly('src/pod', ['^src/(linux|schema|store)/'], { platform: true }),
-    mayImportOnly('src/stage0', ['^src/(pod|image|store|rootfs|network|linux|schema)/', '^initramfs/'], { platform: true }),
+    mayImportOnly('src/stage0', ['^src/(pod|image|store|rootfs|network|linux|schema|tpm|attest)/', '^initramfs/'], { platform: true }),
     mayImportOnly('src/cli', ['^src/', '^initramfs/'], { platform: true }),
     mayImportOnly('runtime', [], { platform: false }),
     mayImportOnly('guest-agent', ['^runtime/', '^src/(wire|tpm)/'], { platform: false }),

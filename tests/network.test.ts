@@ -4,7 +4,7 @@
  * RKT_TEST_NETWORK_PODS=200 for the long form of the test with kills.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -30,6 +30,7 @@ if (reason !== undefined) {
 const hasIpvlan = kernelHas('ipvlan');
 const MANIFEST = { acKind: 'PodManifest', acVersion: '0.8.11', apps: [] } as const;
 
+const work = mkdtempSync(join(tmpdir(), 'rkt-test-network-'));
 becomeNetworkHost();
 const world = outsideWorld();
 const worldServer = await startServer(world.namespace, { name: 'world', port: 80 });
@@ -38,6 +39,7 @@ t.teardown(() => {
   worldServer.close();
   hostServer.close();
   world.close();
+  rmSync(work, { recursive: true, force: true });
 });
 
 interface TestPod {
@@ -54,14 +56,14 @@ interface TestPod {
 
 /** Directory with `net.d`-like configurations. */
 function configurations(...list: Record<string, unknown>[]): string {
-  const directory = mkdtempSync(join(tmpdir(), 'rkt-test-net-d-'));
+  const directory = mkdtempSync(join(work, 'net-d-'));
   list.forEach((configuration, index) => writeFileSync(join(directory, `${index}.conflist`), JSON.stringify({ cniVersion: '1.0.0', ...configuration })));
   return directory;
 }
 
 async function makePod(directory: string, names: string[], options: { ports?: PortMapping[]; server?: string; pluginDirs?: string[]; args?: string } = {}): Promise<TestPod> {
   const uuid = crypto.randomUUID();
-  const podDir = mkdtempSync(join(tmpdir(), 'rkt-test-pod-'));
+  const podDir = mkdtempSync(join(work, 'pod-'));
   const pluginDirs = options.pluginDirs ?? [PLUGIN_DIR];
   const choices = names.map((name) => ({ name, ...(options.args === undefined ? {} : { args: options.args }) }));
   const network = await setUpPodNetwork({
@@ -128,7 +130,7 @@ t.test('bridge, tuning, bandwidth, firewall, portmap: everything reaches everyth
   t.equal(ask(undefined, { address: '127.0.0.1', port: 8081 }), 'a to 10.22.0.1');
   t.match(ask(world.namespace, { address: world.host4, port: 8081 }), /^status/, 'for the host itself only');
   const second = setUpPodNetwork({
-    uuid: crypto.randomUUID(), podDir: mkdtempSync(join(tmpdir(), 'rkt-test-pod-')), pluginDirs: [PLUGIN_DIR], manifest: { ...MANIFEST, apps: [] },
+    uuid: crypto.randomUUID(), podDir: mkdtempSync(join(work, 'pod-')), pluginDirs: [PLUGIN_DIR], manifest: { ...MANIFEST, apps: [] },
     networks: chooseNetworks([{ name: 'full' }], readNetworks([directory])), ports: [{ hostPort: 8080, containerPort: 1, protocol: 'tcp' }], hostname: 'x', queueCount: 1, log: () => undefined,
   });
   await t.rejects(second, { code: 'BUSY', message: 'port tcp-0.0.0.0:8080 is already in use on this host' }, 'a port that another pod has');
@@ -210,7 +212,7 @@ for (const tap of ['bridge', 'macvtap'] satisfies TapMode[]) {
 }
 
 t.test('neighbours and several queues', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'rkt-test-plugins-'));
+  const directory = mkdtempSync(join(work, 'plugins-'));
   const plugins = fakePlugins(directory);
   // As some routing networks do it: a gateway that is no neighbour of anybody.
   plugins.plugin('routed', `
@@ -219,7 +221,7 @@ ip link add far0 type veth peer name near0 && ip link set near0 netns "$CNI_NETN
 nsenter --net="$CNI_NETNS" sh -ec 'ip link set near0 name eth0; ip link set eth0 up; ip addr add 10.41.0.7/32 dev eth0; ip route add 169.254.1.1 dev eth0 scope link; ip route add default via 169.254.1.1 metric 50; ip neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee nud permanent dev eth0' >&2
 echo '{"cniVersion":"1.0.0","ips":[{"address":"10.41.0.7/32"}]}'`);
   const uuid = crypto.randomUUID();
-  const podDir = mkdtempSync(join(tmpdir(), 'rkt-test-pod-'));
+  const podDir = mkdtempSync(join(work, 'pod-'));
   const networks = chooseNetworks([{ name: 'r' }], readNetworks([configurations({ name: 'r', plugins: [{ type: 'routed' }] })]));
   const made = await setUpPodNetwork({ uuid, podDir, pluginDirs: [directory], manifest: { ...MANIFEST, apps: [] }, networks, ports: [], hostname: 'h', queueCount: 2, log: () => undefined });
   t.equal(made.taps[0]?.fds.length, 2, 'a descriptor for each queue');
@@ -233,7 +235,7 @@ echo '{"cniVersion":"1.0.0","ips":[{"address":"10.41.0.7/32"}]}'`);
 
 t.test('a plugin that fails leaves nothing', async (t) => {
   const before = leftovers();
-  const plugins = fakePlugins(mkdtempSync(join(tmpdir(), 'rkt-test-plugins-')));
+  const plugins = fakePlugins(mkdtempSync(join(work, 'plugins-')));
   const failOn = (command: string): void => plugins.plugin('fails', `[ "$CNI_COMMAND" != ${command} ] || { echo '{"code":100,"msg":"no ${command} today"}'; exit 1; }
 [ "$CNI_COMMAND" != ADD ] || sed 's/.*"prevResult"://; s/}$//' "$INPUT"`);
   const directory = configurations({
@@ -286,7 +288,7 @@ t.test('many pods at once, killed at any moment', { timeout: 600_000 }, async (t
 const [uuid, podDir, port] = process.argv.slice(1);
 await setUpPodNetwork({ uuid, podDir, pluginDirs: [${JSON.stringify(PLUGIN_DIR)}], manifest: { acKind: 'PodManifest', acVersion: '0.8.11', apps: [] }, networks: chooseNetworks([{ name: 'many' }], readNetworks([${JSON.stringify(directory)}])), ports: [{ hostPort: Number(port), containerPort: 80, protocol: 'tcp' }], hostname: 'h', queueCount: 1, log: () => {} });
 console.log('up');`;
-  const pods = Array.from({ length: podCount }, (_, index) => ({ uuid: crypto.randomUUID(), podDir: mkdtempSync(join(tmpdir(), 'rkt-test-pod-')), pluginDirs: [PLUGIN_DIR], port: 20000 + index }));
+  const pods = Array.from({ length: podCount }, (_, index) => ({ uuid: crypto.randomUUID(), podDir: mkdtempSync(join(work, 'pod-')), pluginDirs: [PLUGIN_DIR], port: 20000 + index }));
   let finished = 0;
   const live = async ({ uuid, podDir, port }: (typeof pods)[number], killAfterMs: number | undefined): Promise<void> => {
     const child = spawn(process.execPath, ['--input-type=module', '-e', program, uuid, podDir, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });

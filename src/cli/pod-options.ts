@@ -68,6 +68,7 @@ function appRequest({ image: text, flags: given, args }: ImageArgument, image: F
   return {
     imageID: image.id,
     imageManifest: image.manifest,
+    verifiedBy: image.verifiedBy ?? [],
     args,
     exec: given.last(flags.exec),
     name: given.last(flags.name),

@@ -5,12 +5,15 @@
 import { RktError } from '../error.ts';
 import { portMappings } from '../network/port-mappings.ts';
 import { APPC_VERSION, checkValue, podManifest as podManifestCheck, sanitizeACName } from '../schema/index.ts';
+import type { VerifiedBy } from '../schema/verified-by.ts';
 import type { App, EnvironmentVariable, ExposedPort, ImageManifest, Isolator, Mount, MountPoint, NameValue, PodManifest, RuntimeApp, Volume } from '../schema/index.ts';
 
 /** One image of the command line with what was asked for it. */
 export interface AppRequest {
   imageID: string;
   imageManifest: ImageManifest;
+  /** Who vouched for the image. */
+  verifiedBy: readonly VerifiedBy[];
   /** Replaces the image's whole `exec`. */
   exec?: string;
   /** Appended to `exec`. */
@@ -95,9 +98,18 @@ function runtimeApp(request: AppRequest, pod: PodRequest): RuntimeApp {
   if (request.readOnlyRootFS === true) app.readOnlyRootFS = true;
   const mounts = mergeByKey(pod.mounts, request.mounts, (mount) => mount.path);
   if (mounts.length > 0) app.mounts = mounts;
-  const annotations = mergeByKey(imageManifest.annotations ?? [], request.annotations, (annotation) => annotation.name);
+  const given = mergeByKey(imageManifest.annotations ?? [], request.annotations, (annotation) => annotation.name);
+  const annotations = [...given.filter(({ name }) => name !== VERIFIED_BY), ...vouchers(request.verifiedBy)];
   if (annotations.length > 0) app.annotations = annotations;
   return app;
+}
+
+/** Who signed is part of what runs: it stands in the manifest, and so in the pod's event log. Nobody else can say it. */
+const VERIFIED_BY = 'coreos.com/rkt/verified-by';
+
+function vouchers(verifiedBy: readonly VerifiedBy[]): NameValue[] {
+  const known = verifiedBy.filter(({ kind }) => kind !== 'none');
+  return known.length === 0 ? [] : [{ name: VERIFIED_BY, value: JSON.stringify(known) }];
 }
 
 /** An image that does not say what to run is of use only where the command line does. */

@@ -39,10 +39,16 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   request.log('Setting up stage1');
   const stage1 = readStage1Manifest(pod);
   const entrypoint = entrypointPath(currentPath(pod), stage1, 'run');
-  const machine: MachineOptions = { ...readMachineOptions(pod), ...request.machine };
-  const machineFlags = await machineArguments(pod, machine, request);
+  const machine = machineOf(pod, request);
+  if (request.interactive && machine.sealed === true) throw new RktError('USAGE', 'a sealed pod takes no input: --sealed excludes --interactive');
+  const args = await stage1Arguments(pod, request, { stage1, machine });
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
-  const argv = [entrypoint, ...runArguments(request, interfaceVersion(stage1)), ...machineFlags, ...network.args, pod.uuid];
+  const argv = [entrypoint, ...args, ...network.args, pod.uuid];
+
+  if ({ ...readMachineOptions(pod), ...request.machine }.tpm === 'host') {
+    const { measureIntoHostTpm } = await import('./host-tpm.ts');
+    await measureIntoHostTpm({ dataDir: pod.dataDir, uuid: pod.uuid, manifest: readFileSync(pathInPod(pod, POD_FILES.manifest), 'utf8') });
+  }
 
   movePod(pod, 'run');
   await syncMoves(pod);
@@ -57,6 +63,16 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
     env: { ...request.env, RKT_LOCK_FD: String(pod.fd), RKT_START_NS: String(request.startNs) },
     inherit: [pod.fd, ...network.inherit],
   });
+}
+
+/** What `prepare` has kept, and what this start says. */
+export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>): MachineOptions {
+  return { ...readMachineOptions(pod), ...request.machine };
+}
+
+/** All flags of `run` but those about networks. */
+export async function stage1Arguments(pod: PodHandle, request: RunRequest, { stage1, machine }: { stage1: ImageManifest; machine: MachineOptions }): Promise<string[]> {
+  return [...runArguments(request, interfaceVersion(stage1)), ...await machineArguments(pod, machine, request)];
 }
 
 /** Flags of rkt's stage1 interface, as far as the stage1 knows them. */

@@ -15,7 +15,7 @@ function image(app: Partial<App> | null = {}, rest: Partial<ImageManifest> = {})
 }
 
 function appRequest(rest: Partial<AppRequest> = {}): AppRequest {
-  return { imageID: ID, imageManifest: image(), args: [], mounts: [], environment: [], annotations: [], userAnnotations: [], userLabels: [], isolators: [], ...rest };
+  return { imageID: ID, imageManifest: image(), verifiedBy: [], args: [], mounts: [], environment: [], annotations: [], userAnnotations: [], userLabels: [], isolators: [], ...rest };
 }
 
 function podRequest(apps: AppRequest[], rest: Partial<PodRequest> = {}): PodRequest {
@@ -37,6 +37,14 @@ function failsWith(t: Test, work: () => unknown, code: string, message: RegExp):
   }
   t.fail(`expected an error ${code}`);
 }
+
+t.test('who vouched for an image is part of the manifest, and nobody else can say it', async (t) => {
+  const voucher = { kind: 'sigstore-key', keyDigest: 'sha256:1', reference: 'r' } as const;
+  const claimed = { name: 'coreos.com/rkt/verified-by', value: 'me' };
+  const annotationsOf = (request: Partial<AppRequest>): unknown => build(request).manifest.apps[0]?.annotations;
+  t.strictSame(annotationsOf({ verifiedBy: [voucher, { kind: 'none', reason: 'no-policy' }], annotations: [claimed] }), [{ name: 'coreos.com/rkt/verified-by', value: JSON.stringify([voucher]) }]);
+  t.equal(annotationsOf({ verifiedBy: [{ kind: 'none', reason: 'insecure-option' }], annotations: [claimed] }), undefined);
+});
 
 t.test('name, image and full app section', async (t) => {
   const { manifest } = build({ args: ['--port', '80'], imageManifest: image({}, { labels: [{ name: 'version', value: '1' }] }) });
