@@ -38,6 +38,10 @@ export interface Sys {
   text(bytes: Uint8Array): string;
   /** SHA-256 or SHA-384. */
   hash(bits: 256 | 384, bytes: Uint8Array): Uint8Array<ArrayBuffer>;
+  /** Lower-case digits. */
+  hex(bytes: Uint8Array): string;
+  /** Fills `bytes` from twice as many hexadecimal digits. False: that is not what `text` is. */
+  unhex(text: string, bytes: Uint8Array): boolean;
   /** `NAME=value` strings as the process received them. */
   environment(): string[];
   /** `tick` is called whenever no promise job is pending; it waits for events. `onError` gets everything uncaught. */
@@ -48,6 +52,17 @@ export interface Sys {
 declare global {
   var sys: Sys;
 }
+
+// What newer engines have (ECMAScript 2026), as far as src/tpm uses it.
+const byteArrays = Uint8Array as unknown as { fromHex?(text: string): Uint8Array; prototype: { toHex?(): string } };
+byteArrays.prototype.toHex ??= function (this: Uint8Array): string {
+  return sys.hex(this);
+};
+byteArrays.fromHex ??= (text) => {
+  const bytes = new Uint8Array(text.length >> 1);
+  if (!sys.unhex(text, bytes)) throw new SyntaxError('not hexadecimal');
+  return bytes;
+};
 
 const globals = globalThis as { TextEncoder?: unknown; TextDecoder?: unknown };
 globals.TextEncoder ??= class {

@@ -57,6 +57,44 @@ static JSValue js_text(JSContext *ctx, JSValueConst this_value, int argc, JSValu
     return bytes ? JS_NewStringLen(ctx, (const char *)bytes, length) : JS_EXCEPTION;
 }
 
+static const char hex_digits[] = "0123456789abcdef";
+
+// hex(bytes) → lower-case digits
+static JSValue js_hex(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    size_t length;
+    uint8_t *bytes = bytes_of(ctx, argv[0], &length);
+    (void)this_value, (void)argc;
+    if (!bytes) return JS_EXCEPTION;
+    char *text = js_malloc(ctx, 2 * length + 1);
+    if (!text) return JS_EXCEPTION;
+    for (size_t i = 0; i < length; i++) {
+        text[2 * i] = hex_digits[bytes[i] >> 4];
+        text[2 * i + 1] = hex_digits[bytes[i] & 15];
+    }
+    JSValue value = JS_NewStringLen(ctx, text, 2 * length);
+    js_free(ctx, text);
+    return value;
+}
+
+// unhex(text, bytes): fills bytes from twice as many digits; whether it could
+static JSValue js_unhex(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    size_t digits, length;
+    uint8_t *bytes = bytes_of(ctx, argv[1], &length);
+    (void)this_value, (void)argc;
+    if (!bytes) return JS_EXCEPTION;
+    const char *text = JS_ToCStringLen(ctx, &digits, argv[0]);
+    if (!text) return JS_EXCEPTION;
+    int is_hex = digits == 2 * length;
+    for (size_t i = 0; is_hex && i < digits; i++) {
+        char digit = text[i] | 0x20; // upper case, too
+        int value = text[i] >= '0' && text[i] <= '9' ? text[i] - '0' : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+        if (value < 0) is_hex = 0;
+        else bytes[i / 2] = (uint8_t)(i % 2 ? bytes[i / 2] | value : value << 4);
+    }
+    JS_FreeCString(ctx, text);
+    return JS_NewBool(ctx, is_hex);
+}
+
 static JSValue js_environment(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
     JSValue list = JS_NewArray(ctx);
     (void)this_value, (void)argc, (void)argv;
@@ -160,7 +198,7 @@ static void add_bindings(JSContext *ctx, int argc, char **argv) {
     } bindings[] = {
         { "call", js_syscall, 7 }, { "spawn", js_spawn, 4 }, { "address", js_address, 1 }, { "map", js_map, 2 },
         { "detach", js_detach, 1 }, { "utf8", js_utf8, 1 }, { "text", js_text, 1 }, { "environment", js_environment, 0 },
-        { "hooks", js_hooks, 2 }, { "hash", js_hash, 2 },
+        { "hooks", js_hooks, 2 }, { "hash", js_hash, 2 }, { "hex", js_hex, 1 }, { "unhex", js_unhex, 2 },
     };
     JSValue global = JS_GetGlobalObject(ctx), sys = JS_NewObject(ctx), arguments = JS_NewArray(ctx);
     for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++) {

@@ -30,15 +30,7 @@ function encode(value: unknown, depth: number): string {
 }
 
 function encodeString(text: string): string {
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit < 0xd800 || unit > 0xdfff) continue;
-    const next = text.charCodeAt(i + 1);
-    // charCodeAt is NaN behind the end: no comparison holds.
-    if (unit <= 0xdbff && next >= 0xdc00 && next <= 0xdfff) i++;
-    else refuse('a string holds half of a surrogate pair');
-  }
-  return JSON.stringify(text);
+  return text.isWellFormed() ? JSON.stringify(text) : refuse('a string holds half of a surrogate pair');
 }
 
 function refuse(reason: string): never {

@@ -15,6 +15,8 @@ const fake: Sys = {
   text: (bytes) => Buffer.from(bytes).toString(),
   environment: () => [],
   hooks() {},
+  hex: (bytes) => Buffer.from(bytes).toString('hex'),
+  unhex: (text, bytes) => Buffer.from(text, 'hex').copy(bytes) * 2 === text.length,
   hash: (bits, bytes) => new Uint8Array(createHash(`sha${bits}`).update(bytes).digest()),
   argv: [],
 };

@@ -98,6 +98,9 @@ function hashes(): void {
     }
     observed[`sha${bits}`] = [...chain];
   }
+  const bytes = new Uint8Array(256).map((_, index) => index);
+  const back = new Uint8Array(256);
+  observed['hex'] = [sys.hex(bytes), sys.unhex(sys.hex(bytes).toUpperCase(), back) && back.every((byte, index) => byte === index), sys.unhex('0', back), sys.unhex('0g', new Uint8Array(1)), sys.hex(new Uint8Array(0))];
   observed['badHash'] = errorOf(() => sys.hash(512 as 256, new Uint8Array(0)));
 }
 

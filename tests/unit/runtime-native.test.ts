@@ -50,6 +50,7 @@ t.test('what the runtime offers', async (t) => {
     badJson: true,
     sha256: hashChain('sha256'),
     sha384: hashChain('sha384'),
+    hex: [Buffer.from(Array.from({ length: 256 }, (_, index) => index)).toString('hex'), true, false, false, ''],
     badHash: 'RangeError: hash: 256 or 384 bits',
     locks: [0, -11],
     passed: { sent: 3, count: 3, fds: 3, distinct: 3, bytes: [1, 2, 3] },
