@@ -14,6 +14,81 @@ const FETCH_FLAGS = [flags.full, flags.pullPolicyOfFetch, flags.storeOnly, flags
 
 export const COMMANDS: readonly CommandSpec[] = [
   {
+    name: 'attest evidence',
+    usage: '--uuid-file=FILE | UUID',
+    summary: 'Print the evidence that was last made of a pod, also when it has ended',
+    flags: [flags.uuidFile],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/attest-evidence.ts'),
+  },
+  {
+    name: 'attest init',
+    usage: '',
+    summary: 'Make the key with which this host vouches for its pods, and print where the CA certificate for verifiers is',
+    description: 'Made once; later calls only print the path. `rkt attest quote` does this by itself.',
+    flags: [],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/attest-init.ts'),
+  },
+  {
+    name: 'attest log',
+    usage: '--uuid-file=FILE | UUID',
+    summary: 'Print what was measured of a pod, also when it has ended',
+    flags: [flags.logFormat, flags.uuidFile],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/attest-log.ts'),
+  },
+  {
+    name: 'attest pcrs',
+    usage: '--uuid-file=FILE | UUID',
+    summary: "Print the registers of a pod's TPM, all banks",
+    description: 'Of a running pod they are read from its TPM, of one that has ended they are computed from its event log.',
+    flags: [flags.pcrFormat, flags.uuidFile],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/attest-pcrs.ts'),
+  },
+  {
+    name: 'attest predict',
+    usage: 'IMAGE [-- image-args...[---]]...',
+    summary: 'Compute what will be measured of a pod, without running it',
+    description: `Takes the arguments of \`rkt run\`. A pod that is run with the same ones on a host of the same kind measures just this. No network
+is made, and nothing is left behind but the fetched images. PCR 15, which holds the UUID of the pod, is left out.\n\n${IMAGE_GRAMMAR}`,
+    flags: [flags.predictionFormat, ...flags.PREPARE_FLAGS, ...flags.START_FLAGS, ...flags.APP_FLAGS],
+    needsRoot: true,
+    grammar: 'images',
+    appArguments: true,
+    load: () => import('./commands/attest-predict.ts'),
+  },
+  {
+    name: 'attest quote',
+    usage: '--nonce=HEX (--uuid-file=FILE | UUID)',
+    summary: 'Print evidence of what a running pod is, for a verifier',
+    flags: [flags.nonce, flags.boundData, flags.evidenceFormat, flags.uuidFile],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/attest-quote.ts'),
+  },
+  {
+    name: 'attest verify',
+    usage: '--nonce=HEX --reference=FILE EVIDENCE',
+    summary: 'Tell whether evidence is of the pod that was expected',
+    description: 'Works offline, without a TPM and without root. EVIDENCE is a file or - for standard input. Exits with 0 when every check succeeds, else with 1.',
+    flags: [flags.nonce, flags.reference, flags.ca, flags.policy, flags.boundData, flags.verdictFormat],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/attest-verify.ts'),
+  },
+  {
     name: 'cat-manifest',
     usage: '--uuid-file=FILE | UUID',
     summary: 'Inspect and print the pod manifest',
@@ -302,4 +377,4 @@ With --tuf, images of registries below PREFIX must be named by the repository of
 ];
 
 /** First words of commands with two. */
-export const GROUPS: Readonly<Record<string, string>> = { image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };
+export const GROUPS: Readonly<Record<string, string>> = { attest: 'Predict, show and verify what is measured of pods', image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };

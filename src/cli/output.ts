@@ -4,9 +4,9 @@ import { isErrno } from '../linux/errno.ts';
 
 const RETRY_PAUSE_MS = 5;
 
-/** Writes all of the text. A reader that has gone away is not an error: nobody wants the rest. */
-export function writeAll(fd: 1 | 2, text: string): void {
-  const data = Buffer.from(text);
+/** Writes all of it. A reader that has gone away is not an error: nobody wants the rest. */
+export function writeAll(fd: 1 | 2, content: string | Uint8Array): void {
+  const data = typeof content === 'string' ? Buffer.from(content) : content;
   let written = 0;
   while (written < data.length) {
     try {

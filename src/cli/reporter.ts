@@ -9,6 +9,7 @@ export type Result =
   | { kind: 'nothing' }
   /** Lines as they are. */
   | { kind: 'lines'; lines: readonly string[] }
+  | { kind: 'bytes'; bytes: Uint8Array }
   /** Rows of cells, aligned in rkt's way; `trailingTab`: every cell ends a column, the last one, too. */
   | { kind: 'table'; legend?: readonly string[]; rows: readonly (readonly string[])[]; trailingTab?: boolean }
   | { kind: 'json'; value: unknown; pretty: boolean; indent?: string };
@@ -50,7 +51,7 @@ export interface ReporterOptions {
   /** `run`, `image list` is called `list` as in rkt. */
   command: string;
   debug: boolean;
-  write?(fd: 1 | 2, text: string): void;
+  write?(fd: 1 | 2, data: string | Uint8Array): void;
 }
 
 export function createReporter(options: ReporterOptions): Reporter {
@@ -58,8 +59,8 @@ export function createReporter(options: ReporterOptions): Reporter {
   const note = (message: string): void => write(2, `${options.command}: ${message}\n`);
   return {
     result: (result) => {
-      const text = resultText(result);
-      if (text !== '') write(1, text);
+      const data = resultData(result);
+      if (data.length > 0) write(1, data);
     },
     print: (line) => write(1, `${line}\n`),
     note,
@@ -82,10 +83,12 @@ function splitContext(error: unknown, options: { context: string; debug: boolean
   return [options.context, error];
 }
 
-function resultText(result: Result): string {
+function resultData(result: Result): string | Uint8Array {
   switch (result.kind) {
     case 'nothing':
       return '';
+    case 'bytes':
+      return result.bytes;
     case 'lines':
       return result.lines.map((line) => `${line}\n`).join('');
     case 'table': {

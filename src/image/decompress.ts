@@ -11,10 +11,12 @@ import { zstdFrames } from './zstd-frames.ts';
 const OUTPUT_CHUNK_BYTES = 256 << 10;
 /** Decompressed while what came before is still being used: the two run on different threads. */
 const AHEAD_BYTES = 2 << 20;
+/** Waiting to be decompressed. */
+const BEHIND_BYTES = 1 << 20;
 /** Memory a decompressor may take for the dictionary an archive asks for. */
 const XZ_MEMORY_LIMIT = '1GiB';
 
-/** The uncompressed stream. `name` begins messages. Throws RktError BAD_IMAGE for truncated or damaged data, MISSING_DEPENDENCY. */
+/** The uncompressed stream. Chunks of the source are held for a while: it must not use their memory again. `name` begins messages. Throws RktError BAD_IMAGE for truncated or damaged data, MISSING_DEPENDENCY. */
 export async function* decompress(source: ByteSource, name: string): AsyncGenerator<Uint8Array> {
   const { head, whole } = await withHead(source);
   const compression = compressionOf(head);
@@ -61,7 +63,7 @@ async function withHead(source: ByteSource): Promise<{ head: Uint8Array; whole: 
 }
 
 async function* throughZlib(source: ByteSource, compression: 'gzip' | 'zstd', name: string): AsyncGenerator<Uint8Array> {
-  const options = { chunkSize: OUTPUT_CHUNK_BYTES, readableHighWaterMark: AHEAD_BYTES };
+  const options = { chunkSize: OUTPUT_CHUNK_BYTES, readableHighWaterMark: AHEAD_BYTES, writableHighWaterMark: BEHIND_BYTES };
   const decoder = compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
   let sourceError: unknown;
   const feeding = feed(compression === 'gzip' ? source : zstdFrames(source, name), decoder).catch((error: unknown) => {

@@ -4,11 +4,10 @@ import type { Descriptor } from '../schema/oci.ts';
 import { MEDIA_TYPES } from '../schema/oci.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
 import { manifestHash } from '../store/store.ts';
-import type { RemoteRecord } from '../store/remote-table.ts';
 import { utf8Text } from './bytes.ts';
 import { canonicalReference, DEFAULT_TAG } from './docker-reference.ts';
 import type { DockerReference } from './docker-reference.ts';
-import { networkOf, platformOf, policyOf, stillThere } from './fetch-types.ts';
+import { networkOf, platformOf } from './fetch-types.ts';
 import type { FetchContext, Imported } from './fetch-types.ts';
 import { importLayered } from './import-layered.ts';
 import { openNetwork } from './network.ts';
@@ -19,6 +18,8 @@ import { platformText } from './platform.ts';
 import { endpointsOf } from './registry/endpoints.ts';
 import { openRepository } from './registry/repository.ts';
 import type { Manifest, Repository } from './registry/repository.ts';
+import { fetchRemote } from './remote-image.ts';
+import type { Known } from './remote-image.ts';
 
 export interface WantedFromRegistry {
   reference: DockerReference;
@@ -31,32 +32,14 @@ const PARALLEL_DOWNLOADS = 3;
 
 /** Throws RktError; then the store is as it was. */
 export async function importFromRegistry(wanted: WantedFromRegistry, context: FetchContext): Promise<Imported> {
-  const { store } = context;
-  const key = [`docker:${canonicalReference(wanted.reference)}`, platformText(platformOf(context))].join(' ');
-  const policy = policyOf(context);
-  const insecure = context.network?.insecure.image ?? false;
-  const remembered = (): { record: RemoteRecord; found: Imported } | undefined => {
-    const record = store.recallRemote(key);
-    const found = stillThere(record, store);
-    // What nobody vouched for is not taken by someone who wants to know who did.
-    if (record === undefined || found === undefined || (record.unverified && !insecure && policy !== 'never')) return undefined;
-    return { record, found };
-  };
-  const known = remembered();
-  if (known !== undefined && policy !== 'update') {
-    context.log?.(`using image from local store for url ${wanted.text}`);
-    return known.found;
-  }
-  if (policy === 'never') throw new RktError('NOT_FOUND', `${wanted.text}: not in the store`, { hint: 'the pull policy "never" does not allow to fetch it' });
-
-  const waitingSinceMs = Date.now();
-  return await store.withRemoteLock(key, async () => {
-    // Whoever had the lock before has asked the registry after this one wanted to.
-    const fresh = remembered();
-    if (fresh !== undefined && (policy === 'new' || fresh.record.downloadTimeMs >= waitingSinceMs)) return fresh.found;
-    const network = openNetwork(networkOf(context, wanted.text));
+  const { reference, text } = wanted;
+  const key = [`docker:${canonicalReference(reference)}`, platformText(platformOf(context))].join(' ');
+  // What has this digest does not change; but who keeps layers may not have all of them yet.
+  const isFresh = (): boolean => reference.digest !== undefined && context.keepLayers !== true;
+  return await fetchRemote({ key, text, isFresh }, context, async (last) => {
+    const network = openNetwork(networkOf(context, text));
     try {
-      return await fetchNow(wanted, { key, context, network, last: fresh });
+      return await fetchNow(wanted, { key, context, network, last });
     } finally {
       network.close();
     }
@@ -68,7 +51,7 @@ interface Fetching {
   context: FetchContext;
   network: Network;
   /** What the reference led to the last time. */
-  last: { record: RemoteRecord; found: Imported } | undefined;
+  last: Known | undefined;
 }
 
 async function fetchNow(wanted: WantedFromRegistry, { key, context, network, last }: Fetching): Promise<Imported> {

@@ -9,7 +9,7 @@ import type { RemoteRecord } from '../store/remote-table.ts';
 import { manifestHash } from '../store/store.ts';
 import type { Workspace } from '../store/workspace.ts';
 import { readSignature, SIGNATURE_MAX_BYTES, verifyAciFile } from './aci-signature.ts';
-import { networkOf, partProgress, policyOf, stillThere } from './fetch-types.ts';
+import { networkOf, partProgress } from './fetch-types.ts';
 import type { FetchContext, Imported } from './fetch-types.ts';
 import { openRegularFile, streamOf, wholeFile } from './file-slice.ts';
 import { wholeBody } from './http/body.ts';
@@ -20,6 +20,8 @@ import { withRetries } from './http/retry.ts';
 import { importAci } from './import-aci.ts';
 import { openNetwork } from './network.ts';
 import type { Network } from './network.ts';
+import { fetchRemote } from './remote-image.ts';
+import type { Known } from './remote-image.ts';
 import type { AppcName } from './verification.ts';
 
 export interface WantedUrl {
@@ -41,34 +43,10 @@ const NOT_MODIFIED = 304;
 
 /** Throws RktError; then the store is as it was. */
 export async function importFromUrl(wanted: WantedUrl, context: FetchContext): Promise<Imported> {
-  const { store } = context;
   const key = `aci:${wanted.url}`;
-  const policy = policyOf(context);
-  const insecure = context.network?.insecure.image ?? false;
-  const remembered = (): Known | undefined => {
-    const record = store.recallRemote(key);
-    const found = stillThere(record, store);
-    // What nobody vouched for is not taken by someone who wants to know who did.
-    if (record === undefined || found === undefined || (record.unverified && !insecure && policy !== 'never')) return undefined;
-    return { record, found };
-  };
-  const known = remembered();
-  if (known !== undefined && policy !== 'update') {
-    context.log?.(`using image from local store for url ${wanted.url}`);
-    return known.found;
-  }
-  if (policy === 'never') throw new RktError('NOT_FOUND', `${wanted.text}: not in the store`, { hint: 'the pull policy "never" does not allow to fetch it' });
-
-  const waitingSinceMs = Date.now();
-  return await store.withRemoteLock(key, async () => {
-    const last = remembered();
-    if (last !== undefined && (policy === 'new' || last.record.downloadTimeMs >= waitingSinceMs)) return last.found;
-    if (last !== undefined && isFresh(last.record)) {
-      context.log?.(`image for ${wanted.url} isn't expired, not fetching.`);
-      return last.found;
-    }
+  return await fetchRemote({ key, text: wanted.url, isFresh }, context, async (last) => {
     const network = openNetwork(networkOf(context, wanted.text));
-    const workspace = store.openWorkspace();
+    const workspace = context.store.openWorkspace();
     try {
       return await fetchNow(wanted, { key, context, network, workspace, last });
     } finally {
@@ -76,11 +54,6 @@ export async function importFromUrl(wanted: WantedUrl, context: FetchContext): P
       network.close();
     }
   });
-}
-
-interface Known {
-  record: RemoteRecord;
-  found: Imported;
 }
 
 interface Fetching {

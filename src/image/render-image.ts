@@ -28,9 +28,11 @@ export async function renderTo(directory: string, layers: AsyncIterable<Layer> |
   const what = `cannot write the disk of the image (${path})`;
   try {
     const fd = openSync(path, 'wx', 0o600);
+    const file = diskFile(fd, what);
     try {
-      return { ...(await renderDisk(layers, diskFile(fd, what), { ...options, sha256 })), path };
+      return { ...(await renderDisk(layers, file, { ...options, sha256 })), path };
     } finally {
+      await file.settle();
       closeSync(fd);
     }
   } catch (error) {

@@ -6,7 +6,7 @@ export type { Dns } from './cni/result.ts';
 export type { GuestInterface } from './guest-interface.ts';
 export { chooseNetworks, networkDirectories, readNetworks } from './networks.ts';
 export type { ChosenNetwork, KnownNetwork, NetworkChoice, NetworkDirectories } from './networks.ts';
-export { setUpPodNetwork, tearDownPodNetwork } from './pod-network.ts';
+export { interfaceNames, LOOPBACK_INTERFACE, setUpPodNetwork, tearDownPodNetwork } from './pod-network.ts';
 export { checkPodNetwork, heldPorts, inspectPodNetwork } from './pod-questions.ts';
 export type { CheckedNetwork, InspectedInterface } from './pod-questions.ts';
 export { reservePorts } from './port-forwarding.ts';

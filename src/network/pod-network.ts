@@ -30,8 +30,9 @@ const LOCK = 'net/lock';
 /** How long a plugin whose caller has been killed may go on. */
 const PLUGIN_PATIENCE_MS = 15_000;
 const POLL_MS = 50;
-/** Of a plugin whose interface is always the loopback. */
+/** A plugin whose interface is always the loopback. */
 const LOOPBACK_PLUGIN = 'loopback';
+export const LOOPBACK_INTERFACE = 'lo';
 
 /** A pod whose directory and lock the caller holds. */
 export interface NetworkedPod {
@@ -92,17 +93,21 @@ interface PlannedAttachment {
   attachment: Attachment;
 }
 
-/** Interfaces are eth0, eth1 and so on, in the order of the networks. */
+/** Interfaces are eth0, eth1 and so on, in the order of the networks; one whose plugin is `loopback` has none but the loopback's. */
+export function interfaceNames(networks: readonly ChosenNetwork[]): string[] {
+  let count = 0;
+  return networks.map(({ configuration }) => (configuration.plugins[0]?.type === LOOPBACK_PLUGIN ? LOOPBACK_INTERFACE : `eth${count++}`));
+}
+
 function planAttachments(request: PodNetworkRequest): PlannedAttachment[] {
   const { networks, forwarding } = request.ports.length === 0 ? { networks: request.networks, forwarding: undefined } : withPortForwarding(request.networks);
-  let count = 0;
-  return networks.map((network) => {
-    const isLoopback = network.configuration.plugins[0]?.type === LOOPBACK_PLUGIN;
+  const names = interfaceNames(networks);
+  return networks.map((network, index) => {
     const capabilityArgs = capabilityArguments({ manifest: request.manifest, args: network.args, aliases: [request.hostname], dns: request.dns });
     const attachment = {
       containerId: request.uuid,
       namespacePath: namespacePath(request.uuid),
-      ifName: isLoopback ? 'lo' : `eth${count++}`,
+      ifName: names[index] ?? LOOPBACK_INTERFACE,
       args: network.args,
       capabilityArgs: network === forwarding ? { ...capabilityArgs, portMappings: request.ports } : capabilityArgs,
     };
@@ -124,7 +129,7 @@ async function attach({ network: chosen, attachment }: PlannedAttachment, contex
       writeRecord(request.podDir, record, { durable: false });
     },
   });
-  if (attachment.ifName !== 'lo') {
+  if (attachment.ifName !== LOOPBACK_INTERFACE) {
     const tap = connectTap({ ...attachment, index: made.taps.length, queueCount: request.queueCount, ...(network.tapMode === undefined ? {} : { mode: network.tapMode }) });
     record.tapMode = tap.mode;
     writeRecord(request.podDir, record, { durable: false });

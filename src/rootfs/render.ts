@@ -73,12 +73,16 @@ export async function renderDisk(layers: AsyncIterable<Layer> | Iterable<Layer>,
   const writer = new BlockWriter(sink, options.sha256, Math.floor(limits.diskBytes / BLOCK_BYTES));
   const tree = new Tree(limits);
   const merge: Merge = { tree, writer, limits: { ...limits }, tails: { leftBytes: TAIL_BUDGET_BYTES }, onWarning: (message) => options.onWarning?.(message) };
-  let number = 0;
-  for await (const layer of layers) await mergeLayer(merge, { layer, number: ++number, options });
-  const { pathWhitelist } = options;
-  applyWhitelist(tree, typeof pathWhitelist === 'function' ? pathWhitelist() : (pathWhitelist ?? []));
-  for (const orphan of tree.takeOrphans()) await writer.erase(orphan.firstBlock, orphan.blocks);
-  return await finishDisk(merge, sink, options.sha256);
+  try {
+    let number = 0;
+    for await (const layer of layers) await mergeLayer(merge, { layer, number: ++number, options });
+    const { pathWhitelist } = options;
+    applyWhitelist(tree, typeof pathWhitelist === 'function' ? pathWhitelist() : (pathWhitelist ?? []));
+    for (const orphan of tree.takeOrphans()) await writer.erase(orphan.firstBlock, orphan.blocks);
+    return await finishDisk(merge, sink, options.sha256);
+  } finally {
+    await writer.settle();
+  }
 }
 
 async function mergeLayer(merge: Merge, { layer, number, options }: { layer: Layer; number: number; options: RenderOptions }): Promise<void> {
@@ -119,7 +123,7 @@ async function finishDisk(merge: Merge, sink: DiskSink, sha256: Sha256): Promise
   const { tree, writer } = merge;
   const geometry = await writeMetadata(tree.root, writer);
   const dataBlocks = writer.nextBlock;
-  await writer.flush();
+  await writer.drain();
   // The UUID stands for everything but the superblock it is written to.
   const uuid = uuidFrom(rootHashOf(hashTree(writer.digests, dataBlocks, sha256)));
   await writer.writeSuperblock(encodeSuperblock({ ...geometry, blocks: dataBlocks, uuid }));

@@ -15,6 +15,8 @@ const FORMAT_VERSION = 1;
 const FILE_MODE = 0o640;
 /** More queues than that are rarely of use, and each takes a descriptor and a thread. */
 const MAX_QUEUES = 4;
+/** Stands for one that would be there: it is not used. */
+const NO_DESCRIPTOR = 3;
 
 /** What the pod's programs are told about names: rkt's `--dns-conf-mode`, and what goes with its mode `stage0`. */
 export interface NameSettings {
@@ -87,6 +89,13 @@ function networkArguments({ taps, portFds }: PodNetwork): NetworkArguments {
   const args = taps.map(({ ifName, fds }) => `--tap=${ifName}=${fds.join(':')}`);
   if (portFds.length > 0) args.push(`--hold-fds=${portFds.join(':')}`);
   return { args, inherit: [...taps.flatMap(({ fds }) => fds), ...portFds] };
+}
+
+/** What stage1 would be told of networks, where only the shape of the machine matters: nothing is made. */
+export async function plannedNetworkArguments({ network: plan }: Pick<NetworkRequest, 'network'>, stage1: ImageManifest): Promise<string[]> {
+  if (plan.kind !== 'cni' || annotationValue(stage1, NETWORK_ANNOTATION) !== 'tap') return [];
+  const { interfaceNames, LOOPBACK_INTERFACE } = await import('../network/index.ts');
+  return interfaceNames(plan.networks).filter((name) => name !== LOOPBACK_INTERFACE).map((name) => `--tap=${name}=${NO_DESCRIPTOR}`);
 }
 
 const USER_NETWORK = { name: 'user', ifName: 'eth0', ip: '10.0.2.15', mask: '255.255.255.0' } as const;

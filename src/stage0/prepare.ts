@@ -53,7 +53,7 @@ export function preparePod(request: PrepareRequest): PodHandle {
       writePod(currentPath(pod), request);
       return pod;
     } catch (error) {
-      discard(pod);
+      discardPod(pod);
       throw error;
     }
   } finally {
@@ -61,7 +61,8 @@ export function preparePod(request: PrepareRequest): PodHandle {
   }
 }
 
-function discard(pod: PodHandle): void {
+/** Removes a pod that was never started, and lets go of it. */
+export function discardPod(pod: PodHandle): void {
   try {
     if (pod.directory === 'embryo' || pod.directory === 'prepare') movePod(pod, 'garbage');
     rmSync(currentPath(pod), { recursive: true, force: true });

@@ -45,7 +45,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
   const argv = [entrypoint, ...args, ...network.args, pod.uuid];
 
-  if ({ ...readMachineOptions(pod), ...request.machine }.tpm === 'host') {
+  if (machine.tpm === 'host') {
     const { measureIntoHostTpm } = await import('./host-tpm.ts');
     await measureIntoHostTpm({ dataDir: pod.dataDir, uuid: pod.uuid, manifest: readFileSync(pathInPod(pod, POD_FILES.manifest), 'utf8') });
   }

@@ -12,7 +12,7 @@ import { openStore } from '../store/index.ts';
 /** Name of swtpm's file. */
 const STATE_FILE = 'tpm2-00.permall';
 /** All that are active, and so all that are extended. */
-const BANKS = 'sha256,sha384';
+export const TPM_BANKS = 'sha256,sha384';
 
 /** Below the pod directory; its being there means that the pod has a TPM. */
 export const TPM_STATE_DIRECTORY = 'tpm/state';
@@ -30,7 +30,7 @@ export function createTpmState(dataDir: string, podDir: string): void {
 function makeTemplate(dataDir: string, template: string): void {
   const workspace = openStore(dataDir).openWorkspace();
   try {
-    setUpTpm(workspace.path, ['--pcr-banks', BANKS]);
+    setUpTpm(workspace.path, ['--pcr-banks', TPM_BANKS]);
     mkdirSync(dirname(template), { recursive: true, mode: 0o750 });
     // Two processes that get here at once each make a good one.
     renameSync(join(workspace.path, STATE_FILE), template);
@@ -42,6 +42,10 @@ function makeTemplate(dataDir: string, template: string): void {
 /** Runs swtpm_setup on an empty directory. Throws RktError. */
 export function setUpTpm(directory: string, options: readonly string[]): void {
   const result = spawnSync('swtpm_setup', ['--tpm2', '--tpmstate', directory, '--overwrite', ...options], { encoding: 'utf8', env: { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' } });
-  if (isErrno(result.error, 'ENOENT')) throw new RktError('MISSING_DEPENDENCY', 'swtpm_setup is not installed: it makes the TPM of pods', { hint: 'apt-get install swtpm swtpm-tools, or run without a TPM: --tpm=off' });
+  if (isErrno(result.error, 'ENOENT')) throw swtpmMissing('swtpm_setup', result.error);
   if (result.error !== undefined || result.status !== 0) throw new RktError('IO', `swtpm_setup could not make the state of a TPM: ${`${result.stdout}${result.stderr}`.trim()}`, { cause: result.error });
+}
+
+export function swtpmMissing(program: string, cause: unknown): RktError {
+  return new RktError('MISSING_DEPENDENCY', `${program} is not installed: it makes the TPM of pods`, { hint: 'apt-get install swtpm swtpm-tools, or run without a TPM: --tpm=off', cause });
 }

@@ -12,6 +12,7 @@ export async function run(commandLine: ImageCommandLine, context: CommandContext
   checkPodFlags(commandLine);
   const request = await runRequest(commandLine.pod, context);
   if (request.interactive && commandLine.images.length > 1) throw usage('interactive option only supports one image');
+  if (request.interactive && request.machine.sealed === true) throw usage('a sealed pod takes no input: --sealed excludes --interactive');
   const { pod } = await makePod(commandLine, context, (warning) => context.reporter.note(warning));
   return await runPod(pod, request);
 }

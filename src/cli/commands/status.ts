@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hasEnded, hasRun, isReady, openPodByName, readPid, readPodDetails, readUUIDFile, refreshState } from '../../pod/index.ts';
+import { hasEnded, hasRun, isReady, readPid, readPodDetails, refreshState } from '../../pod/index.ts';
 import type { PodDetails, PodHandle } from '../../pod/index.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
-import { usage } from '../flags/flag.ts';
 import * as flags from '../flags/table.ts';
 import { absoluteTime } from '../humanize.ts';
+import { openPodArgument } from '../pod-argument.ts';
 import { podJson } from '../pod-json.ts';
 import { milliseconds, networksText } from '../pod-text.ts';
 import { success } from '../reporter.ts';
@@ -17,8 +17,9 @@ const PID_WAIT_MS = 1000;
 /** Printed when no pid is known, as rkt always did. */
 const NO_PID = -1;
 
-export async function run({ values, positional }: ArgumentInput, context: CommandContext): Promise<Outcome> {
-  using pod = openPodByName(context.dataDir(), uuidArgument(values.last(flags.uuidFile), positional));
+export async function run(input: ArgumentInput, context: CommandContext): Promise<Outcome> {
+  const { values } = input;
+  using pod = openPodArgument(input, context);
   await waitUntil(values.last(flags.waitReady) ?? 0, () => isReady(pod) || isOver(pod));
   await waitUntil(values.last(flags.wait) ?? 0, () => isOver(pod));
   if (refreshState(pod) === 'running') await waitUntil(PID_WAIT_MS, () => readPid(pod) !== undefined || isOver(pod));
@@ -27,11 +28,6 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const format = values.last(flags.format) ?? '';
   if (format !== '') return success({ kind: 'json', value: podJson(details), pretty: format === 'json-pretty' });
   return success({ kind: 'lines', lines: statusLines(details) });
-}
-
-function uuidArgument(uuidFile: string | undefined, positional: readonly string[]): string {
-  if (positional.length !== (uuidFile === undefined ? 1 : 0)) throw usage('expected one UUID, or --uuid-file');
-  return uuidFile === undefined ? (positional[0] ?? '') : readUUIDFile(uuidFile);
 }
 
 /** Whether the pod will not run any more. */

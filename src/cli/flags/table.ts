@@ -147,3 +147,15 @@ export const root = toggle('root', 'command', 'trust for all images, without a p
 export const insecureAllowHttp = toggle('insecure-allow-http', 'command', 'allow HTTP use for key discovery and/or retrieval');
 export const skipFingerprintReview = toggle('skip-fingerprint-review', 'command', 'accept key without fingerprint confirmation');
 export const tuf = flag({ name: 'tuf', scope: 'command', placeholder: 'URL', help: 'trust a repository of The Update Framework instead of a key', parse: values.nonEmpty });
+
+// Attestation
+export const logFormat = flag({ name: 'format', scope: 'command', placeholder: 'text|json|binary|cel', help: "choose the output format; binary: TCG's crypto-agile log, cel: TCG's canonical event log in JSON", defaultText: 'text', parse: values.oneOf('text', 'json', 'binary', 'cel') });
+export const pcrFormat = flag({ name: 'format', scope: 'command', placeholder: 'text|json', help: 'choose the output format', defaultText: 'text', parse: values.oneOf('text', 'json') });
+export const predictionFormat = flag({ name: 'format', scope: 'command', placeholder: 'json|pcrlock|rvps|text', help: "choose the output format; json: a reference for rkt attest verify, pcrlock: for systemd-pcrlock, rvps: for Trustee's reference value provider", defaultText: 'json', parse: values.oneOf('json', 'pcrlock', 'rvps', 'text') });
+export const evidenceFormat = flag({ name: 'format', scope: 'command', placeholder: 'json|trustee', help: "choose the output format; trustee: the shape that Trustee's TPM verifier reads", defaultText: 'json', parse: values.oneOf('json', 'trustee') });
+export const verdictFormat = pcrFormat;
+export const nonce = flag({ name: 'nonce', scope: 'command', placeholder: 'HEX', help: 'what the verifier has made up for this quote: 16 to 64 random bytes, used once', parse: values.nonEmpty });
+export const boundData = flag({ name: 'data', scope: 'command', placeholder: 'HEX', help: 'what the quote is bound to besides, such as a public key', parse: values.text });
+export const reference = flag({ name: 'reference', scope: 'command', placeholder: 'FILE', help: 'what the pod should be, as rkt attest predict prints it; may be repeated, one of them must fit', parse: values.nonEmpty });
+export const ca = flag({ name: 'ca', scope: 'command', placeholder: 'FILE', help: "certificates (PEM) of the authorities that are trusted with hosts' keys", defaultText: "this host's own", parse: values.nonEmpty });
+export const policy = flag({ name: 'policy', scope: 'command', placeholder: 'FILE', help: 'what is demanded of the pod besides', parse: values.nonEmpty });

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { RktError } from '../../error.ts';
+import type { ErrorCode } from '../../error.ts';
 import type { JsonObject } from './configuration.ts';
 import { parseFailure } from './result.ts';
 import type { PluginFailure } from './result.ts';
@@ -16,6 +17,8 @@ export interface PluginHost {
   /** Inherited by plugins and by what they start: as long as it is open somewhere, one of them may still be at work. */
   lockFd?: number;
   timeoutMs?: number;
+  /** How long to wait before each further call of a plugin that says "later". */
+  retryDelaysMs?: readonly number[];
 }
 
 export interface PluginCall {
@@ -29,6 +32,7 @@ export interface PluginCall {
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000;
+const DEFAULT_RETRY_DELAYS_MS = [250, 500, 1000, 2000];
 const MAX_OUTPUT_BYTES = 4 << 20;
 const SHOWN_STDERR_CHARACTERS = 2000;
 /** Plugins call iptables and ip by their names. */
@@ -46,8 +50,23 @@ export function findPlugin(type: string, pluginDirs: readonly string[]): string 
   });
 }
 
-/** Gives standard output. Throws RktError with what the plugin said went wrong. */
+/** Gives standard output. A plugin that says "later" is called again a few times. Throws RktError with what the plugin said went wrong. */
 export async function runPlugin(call: PluginCall, host: PluginHost): Promise<string> {
+  for (const delayMs of host.retryDelaysMs ?? DEFAULT_RETRY_DELAYS_MS) {
+    const answer = await callOnce(call, host);
+    if (answer.kind === 'done') return answer.stdout;
+    // There is no second ADD without a DEL between them (CNI specification, "ADD").
+    if (call.command === 'ADD') await runPlugin({ ...call, command: 'DEL' }, host);
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+  }
+  const answer = await callOnce(call, host);
+  if (answer.kind === 'later') throw answer.error;
+  return answer.stdout;
+}
+
+type Answer = { kind: 'done'; stdout: string } | { kind: 'later'; error: RktError };
+
+async function callOnce(call: PluginCall, host: PluginHost): Promise<Answer> {
   const { network, type, command } = call;
   const path = findPlugin(type, host.pluginDirs);
   if (path === undefined) {
@@ -59,8 +78,9 @@ export async function runPlugin(call: PluginCall, host: PluginHost): Promise<str
   const ended = await execute(path, call, host);
   if (ended.kind === 'timeout') throw new RktError('IO', `${what} did not end within ${ended.timeoutMs / 1000} seconds`);
   if (ended.kind === 'excess') throw new RktError('LIMIT', `${what} printed more than ${MAX_OUTPUT_BYTES} bytes`);
-  if (ended.status === 0) return ended.stdout;
+  if (ended.status === 0) return { kind: 'done', stdout: ended.stdout };
   const failure = parseFailure(ended.stdout);
+  if (failure?.code === TRY_AGAIN_LATER) return { kind: 'later', error: pluginError(what, failure) };
   if (failure !== undefined) throw pluginError(what, failure);
   const said = (ended.stderr.trim() || ended.stdout.trim()).slice(-SHOWN_STDERR_CHARACTERS);
   const how = ended.signal === null ? `failed with exit status ${ended.status ?? -1}` : `was ended by ${ended.signal}`;
@@ -118,13 +138,17 @@ function environment({ command, variables }: PluginCall, pluginDirs: readonly st
 }
 
 /** Well-known error codes: CNI specification, "Error". */
+const INCOMPATIBLE_VERSION = 1;
+const TRY_AGAIN_LATER = 11;
+const NOT_AVAILABLE = 50;
 const HINTS: Readonly<Record<number, string>> = {
-  1: 'the plugin does not speak the cniVersion of the configuration: lower it, or install newer plugins',
-  11: 'the plugin says that this is temporary: try again',
+  [INCOMPATIBLE_VERSION]: 'the plugin does not speak the cniVersion of the configuration: lower it, or install newer plugins',
+  [TRY_AGAIN_LATER]: 'the plugin says that this is temporary, but it was so for all attempts: try again later',
 };
+const ERROR_CODES: Readonly<Record<number, ErrorCode>> = { [INCOMPATIBLE_VERSION]: 'UNSUPPORTED', [TRY_AGAIN_LATER]: 'BUSY', [NOT_AVAILABLE]: 'BUSY' };
 
 function pluginError(what: string, { code, msg, details }: PluginFailure): RktError {
   const hint = HINTS[code];
   const message = [msg, details].filter((part) => part !== '').join('; ');
-  return new RktError(code === 11 || code === 50 ? 'BUSY' : code === 1 ? 'UNSUPPORTED' : 'IO', `${what} failed: ${message === '' ? `error code ${code}` : message}`, hint === undefined ? {} : { hint });
+  return new RktError(ERROR_CODES[code] ?? 'IO', `${what} failed: ${message === '' ? `error code ${code}` : message}`, hint === undefined ? {} : { hint });
 }

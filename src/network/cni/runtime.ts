@@ -67,11 +67,18 @@ export async function checkNetwork(network: Network, attachment: Attachment, hos
   return true;
 }
 
-/** Lets the plugins remove what belongs to none of these attachments. False: the network does not know how, or does not want it. */
+/**
+ * Lets the plugins remove what belongs to none of these attachments; one that fails keeps none of the others from it. Throws
+ * what the first of those says. False: the network does not know how, or does not want it.
+ */
 export async function collectGarbage(network: Network, valid: readonly Pick<Attachment, 'containerId' | 'ifName'>[], host: PluginHost): Promise<boolean> {
   if (network.disableGc || !isAtLeast(network.version, '1.1.0')) return false;
   const attachments = valid.map(({ containerId, ifName }) => ({ containerID: containerId, ifname: ifName }));
-  for (const plugin of network.plugins) await call('GC', { network, plugin, additions: { 'cni.dev/valid-attachments': attachments } }, host);
+  const failures: unknown[] = [];
+  for (const plugin of network.plugins) {
+    await call('GC', { network, plugin, additions: { 'cni.dev/valid-attachments': attachments } }, host).catch((error: unknown) => failures.push(error));
+  }
+  if (failures.length > 0) throw failures[0];
   return true;
 }
 
