@@ -1,8 +1,9 @@
 /** Streams of bytes and their sums. */
-import { createHash, hash as hashOnce } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import { RktError } from '../error.ts';
 import type { ByteSource } from '../rootfs/bytes.ts';
+import { digestHex } from '../store/digest.ts';
 
 /** Passes a stream on and feeds it to a hash (and whoever else wants to know) on the way. */
 export async function* observed(source: ByteSource, observe: (chunk: Uint8Array) => void): AsyncGenerator<Uint8Array> {
@@ -27,7 +28,7 @@ export function requireDigest(name: string, expected: string, foundHex: string):
 }
 
 export function requireDigestOf(bytes: Uint8Array, expected: string, name: string): void {
-  requireDigest(name, expected, hashOnce(digestAlgorithm(expected), bytes, 'hex'));
+  requireDigest(name, expected, digestHex(digestAlgorithm(expected), bytes));
 }
 
 /** Text of a JSON document; bytes that are no UTF-8 are refused rather than replaced. */

@@ -1,10 +1,10 @@
 /** From an index or a manifest to the one image that is for the platform: the same in a layout and in a registry. */
-import { createHash } from 'node:crypto';
 import { RktError } from '../error.ts';
 import type { ByteSource } from '../rootfs/bytes.ts';
 import { isMediaType, parseOciConfig, parseOciIndex, parseOciManifest } from '../schema/oci.ts';
 import type { Descriptor, OciConfig, OciIndex, OciManifest, OciPlatform } from '../schema/oci.ts';
 import type { Platform } from '../schema/platform.ts';
+import { digestHex } from '../store/digest.ts';
 import { imageIdOf } from '../store/store.ts';
 import { utf8Text } from './bytes.ts';
 import { requireDiffIDs } from './layered-image.ts';
@@ -112,7 +112,7 @@ async function resolve(source: BlobSource, descriptor: Descriptor, found: { cont
     return undefined;
   }
   requireDiffIDs(config, manifest.layers.length, source.origin);
-  const id = imageIdOf(createHash('sha512').update(configBytes).digest('hex'));
+  const id = imageIdOf(digestHex('sha512', configBytes));
   return { descriptor, topDescriptor: descriptor, manifest, config, id, documents: { manifest: bytes, config: configBytes } };
 }
 

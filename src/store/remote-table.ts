@@ -1,9 +1,9 @@
 /** Which image a name or URL was when it was fetched the last time: rkt's table `remote`. */
-import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { booleanValue, integerValue, objectOf, optional, parseDocument, stringValue } from '../schema/check.ts';
 import { writeFileAtomic } from './atomic-write.ts';
+import { digestHex } from './digest.ts';
 import { errnoName, fileError } from './fs-error.ts';
 
 export interface RemoteRecord {
@@ -38,7 +38,7 @@ const record = objectOf<RemoteRecord>({
 });
 
 export function remoteFileName(key: string): string {
-  return createHash('sha256').update(key).digest('hex');
+  return digestHex('sha256', key);
 }
 
 export function recallRemote(directory: string, key: string): RemoteRecord | undefined {

@@ -1,9 +1,9 @@
 /** Which image a local file was, so that the same file is not read again. */
-import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from './atomic-write.ts';
+import { digestHex } from './digest.ts';
 import { errnoName } from './fs-error.ts';
 import { parseSourceRecord } from './records.ts';
 import type { SourceRecord } from './records.ts';
@@ -13,7 +13,7 @@ const SETTLED_MS = 100;
 
 /** `selector` tells apart images in one file (reference, platform); empty for a file that is one image. */
 export function sourceKey(canonicalPath: string, selector: string): string {
-  return createHash('sha256').update(selector === '' ? canonicalPath : `${canonicalPath}\0${selector}`).digest('hex');
+  return digestHex('sha256', selector === '' ? canonicalPath : `${canonicalPath}\0${selector}`);
 }
 
 export interface FileIdentity {

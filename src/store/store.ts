@@ -2,7 +2,6 @@
  * The content-addressed store of what was imported and rendered (`cas/` in the data directory).
  * Reading never makes a directory. Every change is one rename, so a reader sees an image whole or not at all.
  */
-import { createHash } from 'node:crypto';
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { RktError } from '../error.ts';
@@ -12,6 +11,7 @@ import { isImageId } from '../schema/names.ts';
 import { parseOciManifest } from '../schema/oci.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
 import { UNFINISHED_PREFIX, syncDirectory, writeFileAtomic } from './atomic-write.ts';
+import { digestHex } from './digest.ts';
 import { errnoName, fileError } from './fs-error.ts';
 import { storeLayout } from './layout.ts';
 import { withLock } from './lock.ts';
@@ -38,12 +38,12 @@ export function imageIdOf(sha512Hex: string): string {
 
 /** Name of the rendered tree of images in render order (an image and what it depends on). */
 export function treeStoreIdOf(imageIDs: readonly string[]): string {
-  return `deps-${imageIdOf(createHash('sha512').update(imageIDs.join(',')).digest('hex'))}`;
+  return `deps-${imageIdOf(digestHex('sha512', imageIDs.join(',')))}`;
 }
 
 /** Tells whether a manifest is the one a file gave. */
 export function manifestHash(manifest: ImageManifest): string {
-  return createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
+  return digestHex('sha256', JSON.stringify(manifest));
 }
 
 export interface NewImage {

@@ -1,5 +1,5 @@
 /** Hash algorithms as TPMs and event logs number them (TPM_ALG_ID, TCG Algorithm Registry). */
-import { sha256, sha384, type Hash } from './sha2.ts';
+import { sha256, sha384, type Hash } from '../hash/sha2.ts';
 
 export const HASH_ALGORITHMS = {
   sha1: { id: 0x0004, sizeBytes: 20 },

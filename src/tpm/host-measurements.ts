@@ -3,7 +3,7 @@ import type { JsonObject } from './canonical-json.ts';
 import { manifestDigest, measuredPodManifest } from './measured-manifest.ts';
 import { eventOf, hostSeparators, type MeasuredEvent, type Measurement } from './measurements.ts';
 import type { BankHashes } from './hash-algorithms.ts';
-import { sha256 as portableSha256, type Hash } from './sha2.ts';
+import { sha256 as portableSha256, type Hash } from '../hash/sha2.ts';
 
 export interface MeasuredFile {
   /** For people; no path. */

@@ -26,5 +26,5 @@ export { attestationKeyTemplate, nameOf, parsePublicArea, type AttestationKeyTyp
 export { parseAttestedQuote, type AttestedQuote } from './attested-quote.ts';
 export { parseSignature, type TpmSignature } from './signature.ts';
 export { responseCodeText, TPM_RC, TpmResponseError } from './response-code.ts';
-export { createSha256, createSha384, sha256, sha384, type Hash, type Hasher } from './sha2.ts';
+export { createSha256, createSha384, sha256, sha384, type Hash, type Hasher } from '../hash/sha2.ts';
 export { encodePending, measure, parsePending, planRecovery, recover, type MeasurementFiles, type Measurer, type PendingMeasurement, type Recovery } from './write-ahead.ts';

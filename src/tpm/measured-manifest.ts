@@ -8,7 +8,7 @@
 import { RktError } from '../error.ts';
 import { toHex } from './bytes.ts';
 import { canonicalJson, isJsonObject, type Json, type JsonObject } from './canonical-json.ts';
-import { sha256 as portableSha256, type Hash } from './sha2.ts';
+import { sha256 as portableSha256, type Hash } from '../hash/sha2.ts';
 import type { Measurement } from './measurements.ts';
 
 /**

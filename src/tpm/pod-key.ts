@@ -21,7 +21,7 @@ import { POD_BANKS } from './hash-algorithms.ts';
 import type { PcrSelection } from './pcr-selection.ts';
 import { QUOTED_PCRS } from './pcr-table.ts';
 import { attestationKeyTemplate } from './public-area.ts';
-import { sha256 as portableSha256, type Hash } from './sha2.ts';
+import { sha256 as portableSha256, type Hash } from '../hash/sha2.ts';
 
 /** All banks of a pod in one quote: none can be left out. */
 export const QUOTE_SELECTIONS: readonly PcrSelection[] = POD_BANKS.map((bank) => ({ bank, pcrs: QUOTED_PCRS }));

@@ -2,7 +2,7 @@
 import { ByteReader, ByteWriter, concatBytes } from './bytes.ts';
 import { TPM_ALG } from './constants.ts';
 import { HASH_ALGORITHMS, hashNameOf, type HashName } from './hash-algorithms.ts';
-import type { Hash } from './sha2.ts';
+import type { Hash } from '../hash/sha2.ts';
 
 export const TPMA_OBJECT = {
   fixedTpm: 0x00000002,

@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto';
 import t from 'tap';
-import { createSha256, createSha384, sha256, sha384, toHex, type Hash, type Hasher } from '../../src/tpm/index.ts';
+import { createSha256, createSha384, createSha512, sha256, sha384, sha512, type Hash, type Hasher } from '../../src/hash/sha2.ts';
+import { digestHex } from '../../src/store/digest.ts';
+import { toHex } from '../../src/tpm/bytes.ts';
 import { seededRandom } from '../helpers/random.ts';
 
 const HASHES: readonly { name: string; once: Hash; pieces(): Hasher; blockBytes: number }[] = [
   { name: 'sha256', once: sha256, pieces: createSha256, blockBytes: 64 },
   { name: 'sha384', once: sha384, pieces: createSha384, blockBytes: 128 },
+  { name: 'sha512', once: sha512, pieces: createSha512, blockBytes: 128 },
 ];
 
 for (const { name, once, pieces, blockBytes } of HASHES) {
@@ -41,3 +44,14 @@ for (const { name, once, pieces, blockBytes } of HASHES) {
     t.end();
   });
 }
+
+t.test('digests of documents, short and long', async (t) => {
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    for (const length of [0, 1000, 65_536, 65_537, 200_000]) {
+      const text = 'ü'.repeat(length / 2);
+      const expected = createHash(algorithm).update(text).digest('hex');
+      t.equal(digestHex(algorithm, text), expected);
+      t.equal(digestHex(algorithm, Buffer.from(text)), expected);
+    }
+  }
+});
