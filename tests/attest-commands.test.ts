@@ -1,8 +1,8 @@
 /** `rkt attest` where no virtual machine is needed: pods without a TPM, pods that were never measured, crashes, and what is no input. */
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { concatBytes, encodeLogHeader, encodePending, eventOf, initialPcr, PCR, POD_BANKS, QUOTED_PCRS, replay, toHex, type MeasuredEvent } from '../src/tpm/index.ts';
+import { concatBytes, encodePending, eventOf, PCR, POD_BANKS, QUOTED_PCRS, replay, toHex } from '../src/tpm/index.ts';
 import { attestationOf } from './helpers/attestation.ts';
 import { busyboxImage } from './helpers/busybox.ts';
 import { makeHost, type RunResult } from './helpers/rkt.ts';
@@ -15,7 +15,7 @@ const NONCE = '--nonce=00112233445566778899aabbccddeeff';
 
 const host = makeHost('attest-commands');
 t.teardown(host.close);
-const { file, podFile, succeed, predict, pcrs } = attestationOf(host);
+const { file, podFile, succeed, predict } = attestationOf(host);
 const stub = `--stage1-path=${makeStubStage1(file('stub.aci'))}`;
 const hello = makeHelloImage(file('hello.aci'));
 
@@ -149,7 +149,7 @@ t.test('a pod whose TPM cannot hold what is measured does not run', async (t) =>
   const cases: { what: string; change(state: string): void; says: RegExp }[] = [
     { what: 'one bank only', change: (state) => t.equal(runTool('swtpm_setup', ['--tpm2', '--tpmstate', state, '--pcr-banks', 'sha256', '--overwrite']).status, 0), says: /the TPM has the PCR banks sha256 \(24\), expected sha256, sha384/ },
     { what: 'a bank more', change: (state) => t.equal(runTool('swtpm_setup', ['--tpm2', '--tpmstate', state, '--pcr-banks', 'sha1,sha256,sha384', '--overwrite']).status, 0), says: /expected sha256, sha384/ },
-    { what: 'a state that is none', change: (state) => readdirSync(state).forEach((name) => truncateSync(join(state, name), 100)), says: /TPM/ },
+    { what: 'a state that is none', change: (state) => readdirSync(state).forEach((name) => truncateSync(join(state, name), 100)), says: /^stage1: / },
   ];
   for (const { what, change, says } of cases) {
     const uuid = (await succeed(['prepare', OCI, '--exec=/bin/echo', '--', 'I ran'])).toString().trim();

@@ -1,27 +1,35 @@
-/** An ordinary user's pods: images and pods in the home directory, user-mode network with a published port, from fetch to gc. */
+/** An ordinary user's pods, on a machine where root has never used rkt: an image from a registry, everything in the home directory, user-mode network with a published port, from fetch to gc. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { skopeo, startDockerRegistry } from './helpers/docker-registry.ts';
 import { makeOciLayout } from './helpers/make-image.ts';
-import { fetchPath } from './helpers/network-host.ts';
+import { ask, fetchPath, hideDirectories, startServer } from './helpers/network-host.ts';
 import { eventually, PROGRAM } from './helpers/rkt.ts';
+import { scratchDir } from './helpers/scratch-dir.ts';
 
 /** Nobody's on purpose. */
 const UID = 54321;
 
 const home = mkdtempSync(join(tmpdir(), 'rkt-test-home-'));
 t.teardown(() => rmSync(home, { recursive: true, force: true }));
-const image = makeOciLayout(join(home, 'web.oci'), { exec: ['/bin/busybox', 'httpd', '-f', '-p', '80', '-h', '/etc'], ports: ['80/tcp'] });
 const isRoot = process.getuid?.() === 0;
-if (isRoot) chownSync(home, UID, UID);
+if (isRoot) {
+  chownSync(home, UID, UID);
+  hideDirectories(['/var/lib', '/run', '/etc/rkt', '/usr/lib/rkt']);
+}
 chmodSync(home, 0o700);
-if (isRoot) for (const name of readdirSync(home, { recursive: true })) chownSync(join(home, String(name)), UID, UID);
+
+const { host: registry } = await startDockerRegistry(t);
+const layout = makeOciLayout(join(scratchDir(t, 'unprivileged'), 'web.oci'), { exec: ['/bin/busybox', 'httpd', '-f', '-p', '80', '-h', '/etc'], ports: ['80/tcp', '53/udp'] });
+skopeo(['--insecure-policy', 'copy', '--dest-tls-verify=false', `oci:${layout}`, `docker://${registry}/team/web:1`]);
+const image = `docker://${registry}/team/web:1`;
 
 interface Ended {
   status: number | null;
@@ -31,7 +39,7 @@ interface Ended {
 
 /** With nothing in the environment but what every login has. */
 function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(PROGRAM, args, {
+  const child = spawn(PROGRAM, ['--insecure-options=http', ...args], {
     cwd: home,
     env: { HOME: home, PATH: '/usr/local/bin:/usr/bin:/bin' },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -60,7 +68,7 @@ const reachable = isRoot && (statSync(PROGRAM).mode & 0o005) !== 0o005 ? 'the pr
 
 t.test('from start to gc, with a published port', { skip: reachable }, async (t) => {
   const port = await freePort();
-  const server = start('run', `--port=80-tcp:127.0.0.1:${port}`, '--uuid-file-save=uuid', '--hostname=mine', image);
+  const server = start('run', `--port=80-tcp:127.0.0.1:${port}`, `--port=53-udp:${port}`, '--uuid-file-save=uuid', '--hostname=mine', image);
   const answer = (): string => fetchPath(undefined, { address: '127.0.0.1', port, path: '/hostname' });
   await eventually('the pod answers', () => answer() === 'mine');
   const uuid = readFileSync(join(home, 'uuid'), 'utf8').trim();
@@ -68,8 +76,14 @@ t.test('from start to gc, with a published port', { skip: reachable }, async (t)
   const { qemuPid } = JSON.parse(readFileSync(join(home, '.local/share/rkt/pods/run', uuid, 'vm.json'), 'utf8')) as { qemuPid: number };
   if (isRoot) t.match(readFileSync(`/proc/${qemuPid}/status`, 'utf8'), new RegExp(`^Uid:\t${UID}\t${UID}\t${UID}\t${UID}$`, 'm'), 'no setuid helper');
 
-  t.match((await rkt('list', '--no-legend')).stdout, /running.*default:ip4=10\.0\.2\.15$/m);
+  t.match((await rkt('list', '--no-legend')).stdout, /running.*default:ip4=10\.0\.2\.15, default:ip6=fec0::15$/m);
   t.match((await rkt('enter', uuid, '/bin/hostname')).stdout, 'mine');
+  const echo = start('enter', uuid, '/bin/nc', '-u', '-l', '-p', '53', '-e', '/bin/cat');
+  await eventually('UDP comes back', () => ask(undefined, { protocol: 'udp', address: '127.0.0.1', port, say: 'hello' }) === 'hello');
+  echo.child.kill();
+  const outside = await startServer(undefined, { name: 'host', port: await freePort() });
+  t.teardown(outside.close);
+  for (const gateway of ['10.0.2.2', 'fec0::2']) t.match((await rkt('enter', uuid, '/bin/nc', gateway, String(outside.port))).stdout, /^host to /, `from the pod to the host by ${gateway}`);
   const taken = await rkt('run', `--port=80-tcp:127.0.0.1:${port}`, image);
   t.equal(taken.status, 254);
   t.match(taken.stderr, `run: port tcp-127.0.0.1:${port} is already in use on this host`);
@@ -83,6 +97,7 @@ t.test('from start to gc, with a published port', { skip: reachable }, async (t)
   t.match(prepared.stdout, /^[0-9a-f-]{36}\n$/);
   const removed = await rkt('rm', prepared.stdout.trim());
   t.equal(removed.status, 0, removed.stderr);
+  if (isRoot) t.notOk(['/var/lib/rkt', '/run/rkt'].some((path) => existsSync(path)), 'nothing elsewhere');
   const gc = await rkt('gc', '--grace-period=0s');
   t.equal(gc.status, 0, gc.stderr);
   t.strictSame(readdirSync(join(home, '.local/share/rkt/pods')).flatMap((state) => readdirSync(join(home, '.local/share/rkt/pods', state))), []);
@@ -90,9 +105,7 @@ t.test('from start to gc, with a published port', { skip: reachable }, async (t)
 
 t.test("what is the system's is refused", { skip: reachable }, async (t) => {
   if (!isRoot) return void t.pass('skipped: it may be this user’s');
-  const system = mkdtempSync(join(tmpdir(), 'rkt-test-system-'));
-  t.teardown(() => rmSync(system, { recursive: true, force: true }));
-  cpSync(image, join(system, 'web.oci'), { recursive: true });
+  const system = scratchDir(t, 'system');
   const refused = await rkt(`--dir=${system}`, 'run', image);
   t.strictSame(refused, { status: 254, stdout: '', stderr: 'run: cannot run as unprivileged user\n' });
   const network = await rkt('run', '--net=default-restricted', image);

@@ -14,6 +14,7 @@ import type { ImageCommandLine } from './flags/image-arguments.ts';
 import * as flags from './flags/table.ts';
 import { fetchImages, pullOptions, signatureOf } from './images.ts';
 import type { FetchImagesOptions } from './images.ts';
+import { networkSettings } from './network-settings.ts';
 import { machineOptions, podRequest, stage1Choice } from './pod-options.ts';
 
 export interface MadePod {
@@ -26,7 +27,13 @@ export async function makePod(commandLine: ImageCommandLine, context: CommandCon
   const store = openStore(context.dataDir());
   const pull = pullOptions(commandLine.pod, context, 'new');
   const choice = stage1Choice(commandLine.pod);
-  const stage1 = await findStage1(choice, { store, config: context.config(), installDir: context.installDir, cwd: context.cwd });
+  const stage1 = await findStage1(choice, {
+    store,
+    config: context.config(),
+    installDir: context.installDir,
+    cwd: context.cwd,
+    fetchOptions: { store, pullPolicy: pull.pullPolicy ?? 'new', network: networkSettings(context), log: (message) => context.reporter.debug('image', message) },
+  });
   const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });
   for (const warning of warnings) warn(warning);
   const uuidFile = commandLine.pod.last(flags.uuidFileSave);

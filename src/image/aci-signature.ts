@@ -2,7 +2,7 @@
 import { RktError } from '../error.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
 import { networkOf } from './fetch-types.ts';
-import type { FetchContext } from './fetch-types.ts';
+import type { FetchOptions } from './fetch-types.ts';
 import { openRegularFile, readSmall, wholeFile } from './file-slice.ts';
 import { openNetwork } from './network.ts';
 import type { Network } from './network.ts';
@@ -22,8 +22,8 @@ export interface SignedAci {
 }
 
 /** Throws RktError BAD_SIGNATURE. */
-export async function verifyAciFile(aci: SignedAci, context: FetchContext): Promise<VerifiedBy[]> {
-  const settings = networkOf(context, aci.origin);
+export async function verifyAciFile(aci: SignedAci, options: FetchOptions): Promise<VerifiedBy[]> {
+  const settings = networkOf(options, aci.origin);
   if (settings.insecure.image) return [{ kind: 'none', reason: 'insecure-option' }];
   const network = openNetwork(settings);
   try {

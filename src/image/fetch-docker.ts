@@ -7,7 +7,7 @@ import { manifestHash } from '../store/store.ts';
 import { utf8Text } from './bytes.ts';
 import { canonicalReference, DEFAULT_TAG } from './docker-reference.ts';
 import type { DockerReference } from './docker-reference.ts';
-import { networkOf, platformOf } from './fetch-types.ts';
+import { networkOf, platformOf, stillThere } from './fetch-types.ts';
 import type { FetchContext, Imported } from './fetch-types.ts';
 import { importLayered } from './import-layered.ts';
 import { openNetwork } from './network.ts';
@@ -36,7 +36,7 @@ export async function importFromRegistry(wanted: WantedFromRegistry, context: Fe
   const key = [`docker:${canonicalReference(reference)}`, platformText(platformOf(context))].join(' ');
   // What has this digest does not change; but who keeps layers may not have all of them yet.
   const isFresh = (): boolean => reference.digest !== undefined && context.keepLayers !== true;
-  return await fetchRemote({ key, text, isFresh }, context, async (last) => {
+  return await fetchRemote({ key, text, find: (record) => stillThere(record, context.store), isFresh }, context, async (last) => {
     const network = openNetwork(networkOf(context, text));
     try {
       return await fetchNow(wanted, { key, context, network, last });
@@ -51,7 +51,7 @@ interface Fetching {
   context: FetchContext;
   network: Network;
   /** What the reference led to the last time. */
-  last: Known | undefined;
+  last: Known<Imported> | undefined;
 }
 
 async function fetchNow(wanted: WantedFromRegistry, { key, context, network, last }: Fetching): Promise<Imported> {

@@ -1,197 +1,26 @@
-/** ACIs of web servers: `https://…/NAME.aci`, with the signature beside it. */
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
-import { RktError } from '../error.ts';
-import type { ByteSource } from '../rootfs/bytes.ts';
-import type { VerifiedBy } from '../schema/verified-by.ts';
-import { fileError } from '../store/fs-error.ts';
-import type { RemoteRecord } from '../store/remote-table.ts';
-import { manifestHash } from '../store/store.ts';
-import type { Workspace } from '../store/workspace.ts';
-import { readSignature, SIGNATURE_MAX_BYTES, verifyAciFile } from './aci-signature.ts';
-import { networkOf, partProgress } from './fetch-types.ts';
+/** `https://…/NAME.aci` as an image for apps. */
+import { partProgress, stillThere } from './fetch-types.ts';
 import type { FetchContext, Imported } from './fetch-types.ts';
-import { openRegularFile, streamOf, wholeFile } from './file-slice.ts';
-import { wholeBody } from './http/body.ts';
-import type { HttpResponse } from './http/types.ts';
-import { download, rangeHeaders } from './http/download.ts';
-import type { DownloadOptions } from './http/download.ts';
-import { withRetries } from './http/retry.ts';
+import { fetchAci } from './fetch-aci.ts';
+import type { WantedAci } from './fetch-aci.ts';
 import { importAci } from './import-aci.ts';
-import { openNetwork } from './network.ts';
-import type { Network } from './network.ts';
-import { fetchRemote } from './remote-image.ts';
-import type { Known } from './remote-image.ts';
 import type { AppcName } from './verification.ts';
 
-export interface WantedUrl {
-  url: string;
-  /** As the user wrote it. */
-  text: string;
-  /** Where its signature is; default: beside it, with `.asc` behind the name. */
-  signatureUrl?: string;
-  publicKeyUrls?: readonly string[];
+export interface WantedUrl extends WantedAci {
   /** The name that led here. */
   expected?: AppcName;
   /** The name had no version. */
   latest?: boolean;
 }
 
-const ACI_MAX_BYTES = 64 * 2 ** 30;
-const ACCEPTED = 202;
-const NOT_MODIFIED = 304;
-
 /** Throws RktError; then the store is as it was. */
 export async function importFromUrl(wanted: WantedUrl, context: FetchContext): Promise<Imported> {
-  const key = `aci:${wanted.url}`;
-  return await fetchRemote({ key, text: wanted.url, isFresh }, context, async (last) => {
-    const network = openNetwork(networkOf(context, wanted.text));
-    const workspace = context.store.openWorkspace();
-    try {
-      return await fetchNow(wanted, { key, context, network, workspace, last });
-    } finally {
-      workspace.remove();
-      network.close();
-    }
-  });
-}
-
-interface Fetching {
-  key: string;
-  context: FetchContext;
-  network: Network;
-  workspace: Workspace;
-  last: Known | undefined;
-}
-
-function isFresh({ downloadTimeMs, maxAgeSeconds }: RemoteRecord): boolean {
-  return maxAgeSeconds !== undefined && Date.now() < downloadTimeMs + maxAgeSeconds * 1000;
-}
-
-async function fetchNow(wanted: WantedUrl, { key, context, network, workspace, last }: Fetching): Promise<Imported> {
-  const { store } = context;
-  context.log?.(`remote fetching from URL ${JSON.stringify(wanted.url)}`);
-  const insecure = network.settings.insecure.image;
-  // A missing signature is told before anything large is fetched.
-  const early = insecure ? undefined : await fetchSignature(wanted, { context, network });
-  const first = await begin(wanted, { network, etag: last?.record.etag });
-  const remember = (imported: Imported): Imported => {
-    const etag = first.headers.get('etag') ?? last?.record.etag;
-    const maxAgeSeconds = maxAgeOf(first.headers.get('cache-control'));
-    store.rememberRemote({ key, imageID: imported.image.id, manifestHash: manifestHash(imported.manifest), downloadTimeMs: Date.now(), unverified: insecure, ...(etag === undefined ? {} : { etag }), ...(maxAgeSeconds === undefined ? {} : { maxAgeSeconds }) });
-    return imported;
-  };
-  if (first.status === NOT_MODIFIED && last !== undefined) {
-    first.discard();
-    context.log?.(`image for ${wanted.url} is unchanged`);
-    return remember(last.found);
-  }
-
-  const file = join(workspace.path, 'image.aci');
-  const vouch = async (name: string): Promise<VerifiedBy[]> => {
-    if (insecure) return [{ kind: 'none', reason: 'insecure-option' }];
-    const signature = early ?? (await fetchSignature(wanted, { context, network, isLate: true }));
-    if (signature === undefined) throw new RktError('BAD_SIGNATURE', `${wanted.url}: the server defers the signature, and still does after the image was fetched`);
-    return await verifyAciFile({ name, origin: wanted.url, file, signature, publicKeyUrls: wanted.publicKeyUrls ?? [] }, context);
-  };
-  let opened = 0;
-  const source = {
-    name: wanted.url,
-    sizeBytes: contentLengthOf(first),
-    open: (): ByteSource => (opened++ === 0 ? savedTo(file, stream(wanted, { network, first })) : readBack(file)),
-  };
-  return remember(await importAci({ source, vouch, ...(wanted.expected === undefined ? {} : { expected: wanted.expected }), latest: wanted.latest ?? false, ...partProgress(wanted.text, context, wanted.url) }, context));
-}
-
-function headersFor(network: Network, more: Record<string, string>): (url: URL) => Record<string, string> {
-  return (url) => ({ accept: 'application/aci, application/octet-stream, */*', ...more, ...network.authorizationFor(url) });
-}
-
-async function begin({ url }: WantedUrl, { network, etag }: { network: Network; etag: string | undefined }): Promise<HttpResponse> {
-  const { http, settings } = network;
-  const conditional: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag };
-  return await http.send({ url: new URL(url), allowHttp: settings.insecure.http, accept: [NOT_MODIFIED], headers: headersFor(network, conditional) });
-}
-
-/** The body that has begun already, and what has to be asked for after a break. */
-function stream({ url }: WantedUrl, { network, first }: { network: Network; first: HttpResponse }): ByteSource {
-  const { http, settings } = network;
-  let begun: HttpResponse | undefined = first;
-  const options: DownloadOptions = {
-    name: url,
-    limitBytes: ACI_MAX_BYTES,
-    immutable: false,
-    retry: http.retry,
-    onRetry: http.onRetry,
-    request: async (range) => {
-      const response = range === undefined ? begun : undefined;
-      begun = undefined;
-      return response ?? (await http.attempt({ url: new URL(url), allowHttp: settings.insecure.http, headers: headersFor(network, rangeHeaders(range)) }));
-    },
-  };
-  return download(options);
-}
-
-/** Kept on the way: the signature is over these bytes, and images that depend on others are read twice. */
-async function* savedTo(path: string, source: ByteSource): AsyncGenerator<Uint8Array> {
-  const fd = openSync(path, 'wx', 0o600);
-  try {
-    for await (const chunk of source) {
-      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
-      yield chunk;
-    }
-  } catch (error) {
-    throw fileError(error, `cannot write ${path}`);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-async function* readBack(path: string): AsyncGenerator<Uint8Array> {
-  const file = openRegularFile(path);
-  try {
-    yield* streamOf(wholeFile(file));
-  } finally {
-    file.close();
-  }
-}
-
-/** Undefined: the server asks to come back for it when the image was fetched. */
-async function fetchSignature(wanted: WantedUrl, { context, network, isLate }: { context: FetchContext; network: Network; isLate?: boolean }): Promise<Uint8Array | undefined> {
-  const location = context.signature ?? wanted.signatureUrl ?? signatureUrlOf(wanted.url);
-  if (!/^https?:\/\//.test(location)) return await readSignature(location, network);
-  context.log?.(`downloading signature from ${location}`);
-  const { http, settings } = network;
-  try {
-    return await withRetries(http.retry, async () => {
-      const response = await http.attempt({ url: new URL(location), allowHttp: settings.insecure.http, headers: (url) => network.authorizationFor(url) });
-      if (response.status !== ACCEPTED) return await wholeBody(response, SIGNATURE_MAX_BYTES);
-      response.discard();
-      if (isLate !== true) context.log?.('server requested deferring the signature download');
-      return undefined;
-    }, { onRetry: http.onRetry });
-  } catch (error) {
-    throw new RktError(error instanceof RktError ? error.code : 'NETWORK', 'error downloading the signature file', { cause: error, hint: 'an unsigned image can be fetched with --insecure-options=image' });
-  }
-}
-
-/** `…/app.aci` → `…/app.aci.asc`, whatever stands behind the path. */
-export function signatureUrlOf(url: string): string {
-  const signature = new URL(url);
-  signature.pathname += '.asc';
-  return signature.href;
-}
-
-/** `Cache-Control` (RFC 9111): undefined, nobody has to be asked again for so many seconds, or 0. */
-export function maxAgeOf(cacheControl: string | undefined): number | undefined {
-  if (cacheControl === undefined) return undefined;
-  const directives = cacheControl.toLowerCase().split(',').map((directive) => directive.trim());
-  if (directives.includes('no-cache') || directives.includes('no-store')) return 0;
-  const seconds = directives.map((directive) => /^max-age="?(\d{1,10})"?$/.exec(directive)?.[1]).find((value) => value !== undefined);
-  return seconds === undefined ? undefined : Number(seconds);
-}
-
-function contentLengthOf({ headers }: HttpResponse): number | undefined {
-  const text = headers.get('content-length');
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  const { expected, latest = false } = wanted;
+  return await fetchAci<Imported>(wanted, {
+    kind: 'aci',
+    find: (record) => stillThere(record, context.store),
+    identify: ({ image, manifest }) => ({ id: image.id, manifest }),
+    // Images that depend on others are read a second time, from the file.
+    take: async ({ source, vouch }) => await importAci({ source, vouch, ...(expected === undefined ? {} : { expected }), latest, ...partProgress(wanted.text, context, wanted.url) }, context),
+  }, context);
 }

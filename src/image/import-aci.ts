@@ -72,7 +72,7 @@ function counted({ source, onRead }: AciImport): ByteSource {
 
 /** rkt's words. */
 function requireName(manifest: ImageManifest, expected: AppcName): void {
-  if (manifest.name !== expected.name) throw new RktError('BAD_IMAGE', `error when reading the app name: ${JSON.stringify(manifest.name)} expected but ${JSON.stringify(expected.name)} found`);
+  if (manifest.name !== expected.name) throw new RktError('BAD_IMAGE', `error when reading the app name: ${JSON.stringify(expected.name)} expected but ${JSON.stringify(manifest.name)} found`);
   for (const [label, wanted] of Object.entries(expected.labels)) {
     const found = labelValue(manifest.labels, label);
     if (found === undefined) throw new RktError('BAD_IMAGE', `requested label ${JSON.stringify(label)} not provided by the image manifest`);

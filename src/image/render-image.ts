@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { renderDisk } from '../rootfs/index.ts';
 import type { Layer, RenderOptions, TarRecorder } from '../rootfs/index.ts';
-import { diskFile, sha256 } from '../store/disk-file.ts';
+import { digestScratch, diskFile, sha256 } from '../store/disk-file.ts';
 import { fileError } from '../store/fs-error.ts';
 import type { NewDisk } from '../store/store.ts';
 import { hasherOf, observed, requireDigest } from './bytes.ts';
@@ -23,20 +23,23 @@ export interface ReadProgress {
 export type OnRead = (progress: ReadProgress) => void;
 
 /** Renders to `disk` in the directory. The file is garbage after a throw. */
-export async function renderTo(directory: string, layers: AsyncIterable<Layer> | Iterable<Layer>, options: Omit<RenderOptions, 'sha256'>): Promise<NewDisk> {
+export async function renderTo(directory: string, layers: AsyncIterable<Layer> | Iterable<Layer>, options: Omit<RenderOptions, 'sha256' | 'scratch'>): Promise<NewDisk> {
   const path = join(directory, 'disk');
+  const scratch = digestScratch(join(directory, 'digests'));
   const what = `cannot write the disk of the image (${path})`;
   try {
     const fd = openSync(path, 'wx', 0o600);
     const file = diskFile(fd, what);
     try {
-      return { ...(await renderDisk(layers, file, { ...options, sha256 })), path };
+      return { ...(await renderDisk(layers, file, { ...options, sha256, scratch })), path };
     } finally {
       await file.settle();
       closeSync(fd);
     }
   } catch (error) {
     throw fileError(error, what);
+  } finally {
+    scratch.close();
   }
 }
 

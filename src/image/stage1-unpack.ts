@@ -2,44 +2,63 @@
 import { chmodSync, closeSync, fsyncSync, linkSync, mkdirSync, openSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { RktError } from '../error.ts';
+import type { ByteSource } from '../rootfs/bytes.ts';
 import { readTar } from '../rootfs/index.ts';
 import type { TarEntry } from '../rootfs/index.ts';
 import { parseImageManifest } from '../schema/appc.ts';
+import type { ImageManifest } from '../schema/appc.ts';
 import { fileError } from '../store/fs-error.ts';
 import { imageIdOf } from '../store/store.ts';
 import { requireAciPlatform } from './aci.ts';
 import { utf8Text } from './bytes.ts';
 import { decompress } from './decompress.ts';
-import { streamOf } from './file-slice.ts';
-import type { FileSlice } from './file-slice.ts';
 import { hostPlatform } from './platform.ts';
 import { hashed } from './render-image.ts';
 
 const MANIFEST_MAX_BYTES = 1 << 20;
 
+/** A stage1 ACI as stored. */
+export interface Stage1Archive {
+  /** Path or URL: begins messages. */
+  name: string;
+  /** From the beginning, at each call. */
+  open(): ByteSource;
+}
+
+/** Throws RktError. */
+export async function readStage1Manifest({ name, open }: Stage1Archive): Promise<ImageManifest> {
+  for await (const entry of readTar(decompress(open(), name), { name })) {
+    if (entry.type === 'file' && memberPath(entry.path, name) === 'manifest') return parseStage1Manifest(await smallContent(entry, name), name);
+  }
+  throw new RktError('BAD_IMAGE', `${name}: no image manifest found in layout`);
+}
+
+function parseStage1Manifest(bytes: Uint8Array, name: string): ImageManifest {
+  return parseImageManifest(utf8Text(bytes, `${name}: manifest`), `${name}: manifest`);
+}
+
 /** Makes a directory with `manifest` and `rootfs/` of an ACI. Returns the image ID. Throws RktError. */
-export async function unpackStage1(slice: FileSlice, directory: string): Promise<string> {
-  const { stream, sha512Hex } = hashed(decompress(streamOf(slice), slice.name));
-  const tree = newTree(join(directory, 'rootfs'), slice.name);
+export async function unpackStage1({ name, open }: Stage1Archive, directory: string): Promise<string> {
+  const { stream, sha512Hex } = hashed(decompress(open(), name));
+  const tree = newTree(join(directory, 'rootfs'), name);
   let manifest: Uint8Array | undefined;
   try {
     mkdirSync(directory, { mode: 0o755 });
-    for await (const entry of readTar(stream, { name: slice.name })) {
-      const path = memberPath(entry.path, slice.name);
+    for await (const entry of readTar(stream, { name: name })) {
+      const path = memberPath(entry.path, name);
       if (path === '') continue;
       if (path === 'manifest') {
-        if (entry.type !== 'file') throw bad(slice.name, path, 'expected a file');
-        manifest = await smallContent(entry, slice.name);
+        if (entry.type !== 'file') throw bad(name, path, 'expected a file');
+        manifest = await smallContent(entry, name);
       } else if (path === 'rootfs' || path.startsWith('rootfs/')) await tree.add(path.slice('rootfs/'.length), entry);
-      else throw new RktError('BAD_IMAGE', `${slice.name}: unrecognized file path in layout: ${JSON.stringify(path)}`);
+      else throw new RktError('BAD_IMAGE', `${name}: unrecognized file path in layout: ${JSON.stringify(path)}`);
     }
-    if (manifest === undefined) throw new RktError('BAD_IMAGE', `${slice.name}: no image manifest found in layout`);
-    if (!tree.exists()) throw new RktError('BAD_IMAGE', `${slice.name}: no rootfs found in layout`);
-    const parsed = parseImageManifest(utf8Text(manifest, `${slice.name}: manifest`), `${slice.name}: manifest`);
-    requireAciPlatform(parsed, slice.name, hostPlatform());
+    if (manifest === undefined) throw new RktError('BAD_IMAGE', `${name}: no image manifest found in layout`);
+    if (!tree.exists()) throw new RktError('BAD_IMAGE', `${name}: no rootfs found in layout`);
+    requireAciPlatform(parseStage1Manifest(manifest, name), name, hostPlatform());
     writeFileSync(join(directory, 'manifest'), manifest, { mode: 0o644 });
   } catch (error) {
-    throw fileError(error, `cannot unpack ${slice.name}`);
+    throw fileError(error, `cannot unpack ${name}`);
   }
   return imageIdOf(sha512Hex());
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileError } from '../store/fs-error.ts';
 import { manifestHash } from '../store/store.ts';
 import type { SourceFile, Stage1Image, Store } from '../store/store.ts';
-import { openRegularFile, wholeFile } from './file-slice.ts';
+import { openRegularFile, streamOf, wholeFile } from './file-slice.ts';
 
 /** The same file is another thing as a stage1 than as an app. */
 const SELECTOR = 'stage1';
@@ -31,7 +31,7 @@ export async function importStage1(aciPath: string, store: Store): Promise<Stage
     async function unpackNew(): Promise<Stage1Image> {
       const { unpackStage1 } = await import('./stage1-unpack.ts');
       const directory = join(workspace.path, 'stage1');
-      return store.commitStage1(await unpackStage1(wholeFile(file), directory), directory);
+      return store.commitStage1(await unpackStage1({ name: file.path, open: () => streamOf(wholeFile(file)) }, directory), directory);
     }
   });
 }

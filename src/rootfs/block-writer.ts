@@ -1,5 +1,6 @@
 import { RktError } from '../error.ts';
 import { BLOCK_BYTES, BlockDigests } from './block-digests.ts';
+import type { DigestScratch } from './block-digests.ts';
 import type { DiskSink } from './disk-sink.ts';
 import type { Sha256 } from './hash.ts';
 
@@ -36,11 +37,11 @@ export class BlockWriter {
   #bufferBlock = 1;
   #filledBytes = 0;
 
-  constructor(sink: DiskSink, sha256: Sha256, maxBlocks: number) {
+  constructor(sink: DiskSink, { sha256, maxBlocks, scratch }: { sha256: Sha256; maxBlocks: number; scratch: DigestScratch | undefined }) {
     this.#sink = sink;
     this.#sha256 = sha256;
     this.#maxBlocks = maxBlocks;
-    this.digests = new BlockDigests(sha256(new Uint8Array(BLOCK_BYTES)));
+    this.digests = new BlockDigests(sha256(new Uint8Array(BLOCK_BYTES)), { scratch });
   }
 
   /** The block that the next byte goes to. Only behind `align`. */

@@ -2,6 +2,7 @@
  * Image layers to a disk: tar streams in, one EROFS file system with its dm-verity tree out.
  * Pure bytes in, bytes out; nothing is ever created under a name that came from an archive.
  */
+export type { DigestScratch } from './block-digests.ts';
 export type { ByteSource } from './bytes.ts';
 export type { DiskSink } from './disk-sink.ts';
 export type { Sha256 } from './hash.ts';

@@ -1,5 +1,6 @@
 import { AciLayout } from './aci.ts';
 import { BLOCK_BYTES } from './block-digests.ts';
+import type { DigestScratch } from './block-digests.ts';
 import { BlockWriter } from './block-writer.ts';
 import type { ByteSource } from './bytes.ts';
 import type { DiskSink } from './disk-sink.ts';
@@ -39,6 +40,8 @@ export interface TreeLayer {
 export interface RenderOptions {
   sha256: Sha256;
   limits?: Partial<TarLimits>;
+  /** Bounds the memory for digests of blocks; without it they take 32 bytes a block. */
+  scratch?: DigestScratch;
   /** Of the topmost ACI, absolute paths: what is not on it is left out of the disk, unless it is the parent of something that is. Empty: everything is kept. */
   pathWhitelist?: readonly string[] | (() => readonly string[]);
   /** Gets `manifest` of each ACI layer when the layer was read. A throw ends the rendering. */
@@ -65,12 +68,13 @@ const UUID_BYTES = 16;
  * Merges layers, lowest first, into one read-only disk: EROFS, then its dm-verity superblock and hash tree. The same layers give
  * the same bytes on any machine. No layer at all gives an empty root directory.
  *
- * Contents go to the sink as they arrive; what stays in memory is the tree of names and 32 bytes a block.
+ * Contents go to the sink as they arrive; what stays in memory is the tree of names, and digests of blocks as far as there is
+ * no scratch place for them.
  * Throws RktError BAD_IMAGE, UNSUPPORTED or LIMIT; what sources and sink throw passes unchanged. The sink then holds garbage.
  */
 export async function renderDisk(layers: AsyncIterable<Layer> | Iterable<Layer>, sink: DiskSink, options: RenderOptions): Promise<DiskGeometry> {
   const limits = { ...DEFAULT_TAR_LIMITS, ...options.limits };
-  const writer = new BlockWriter(sink, options.sha256, Math.floor(limits.diskBytes / BLOCK_BYTES));
+  const writer = new BlockWriter(sink, { sha256: options.sha256, maxBlocks: Math.floor(limits.diskBytes / BLOCK_BYTES), scratch: options.scratch });
   const tree = new Tree(limits);
   const merge: Merge = { tree, writer, limits: { ...limits }, tails: { leftBytes: TAIL_BUDGET_BYTES }, onWarning: (message) => options.onWarning?.(message) };
   try {

@@ -98,7 +98,7 @@ export async function plannedNetworkArguments({ network: plan }: Pick<NetworkReq
   return interfaceNames(plan.networks).filter((name) => name !== LOOPBACK_INTERFACE).map((name) => `--tap=${name}=${NO_DESCRIPTOR}`);
 }
 
-const USER_NETWORK = { name: 'user', ifName: 'eth0', ip: '10.0.2.15', mask: '255.255.255.0' } as const;
+const USER_NETWORK = { netName: 'user', netConf: '', pluginPath: '', ifName: 'eth0', ip: '10.0.2.15', args: '', mask: '255.255.255.0', ip6: 'fec0::15' } as const;
 
 /** QEMU has to take the ports itself, so they can only be tried here. */
 async function connectUserNetwork(pod: PodHandle, request: NetworkRequest, ports: readonly PortMapping[]): Promise<NetworkArguments> {
@@ -109,7 +109,7 @@ async function connectUserNetwork(pod: PodHandle, request: NetworkRequest, ports
     for (const fd of reservePorts(ports.map((port) => ({ hostIP: '0.0.0.0', ...port })))) closeSync(fd);
   }
   const [choice] = request.networks;
-  write(pod, POD_FILES.networks, JSON.stringify([{ netName: choice?.name ?? USER_NETWORK.name, ifName: USER_NETWORK.ifName, ip: USER_NETWORK.ip, mask: USER_NETWORK.mask, netConf: '', pluginPath: '', args: '' }]));
+  write(pod, POD_FILES.networks, JSON.stringify([{ ...USER_NETWORK, ...(choice === undefined ? {} : { netName: choice.name }) }]));
   return { args: ports.map(userPort), inherit: [] };
 }
 

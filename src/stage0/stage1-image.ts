@@ -4,6 +4,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { RktError } from '../error.ts';
 import { importStage1 } from '../image/index.ts';
+import type { FetchOptions } from '../image/index.ts';
 import { labelValue } from '../schema/index.ts';
 import type { Stage1Image, Store } from '../store/index.ts';
 import type { Config } from './config.ts';
@@ -22,6 +23,8 @@ export interface Stage1Environment {
   /** Where rkt itself is installed: the directory that holds `dist/`. */
   installDir: string;
   cwd: string;
+  /** For images of web servers. */
+  fetchOptions: FetchOptions;
 }
 
 export const DEFAULT_STAGE1_NAME = 'coreos.com/rkt/stage1-kvm';
@@ -41,7 +44,7 @@ export async function findStage1(choice: Stage1Choice, environment: Stage1Enviro
     case 'path':
       return importFile(resolve(cwd, choice.path), environment);
     case 'url':
-      return importFile(pathOfUrl(choice.url), environment);
+      return importUrl(choice.url, environment);
     case 'from-dir':
       return importFile(join(config.paths.stage1Images ?? join(environment.installDir, 'dist'), choice.file), environment);
     case 'hash':
@@ -59,7 +62,7 @@ function findConfigured(environment: Stage1Environment): Promise<Stage1Image> | 
     const stored = findStored(environment.store, name, version);
     if (stored !== undefined) return stored;
   }
-  if (location !== undefined) return importFile(isAbsolute(location) ? location : pathOfUrl(location), environment);
+  if (location !== undefined) return isAbsolute(location) ? importFile(location, environment) : importUrl(location, environment);
   if (name !== undefined && name !== DEFAULT_STAGE1_NAME) return findByName(`${name}:${version ?? ''}`, environment);
   return importFile(defaultStage1Path(environment.installDir), environment);
 }
@@ -88,9 +91,12 @@ function findByHash(store: Store, hash: string): Stage1Image {
   return only;
 }
 
-function pathOfUrl(url: string): string {
-  if (url.startsWith('file://')) return fileURLToPath(url);
-  throw new RktError('UNSUPPORTED', `cannot fetch the stage1 image from ${url}: only file: URLs are supported`);
+async function importUrl(url: string, environment: Stage1Environment): Promise<Stage1Image> {
+  const scheme = URL.parse(url)?.protocol;
+  if (scheme === 'file:') return await importFile(fileURLToPath(url), environment);
+  if (scheme !== 'https:' && scheme !== 'http:') throw new RktError('UNSUPPORTED', `cannot fetch the stage1 image from ${url}: expected a URL with https, http or file`);
+  const { fetchStage1 } = await import('../image/stage1-url.ts');
+  return await fetchStage1(url, environment.fetchOptions);
 }
 
 async function importFile(path: string, environment: Stage1Environment): Promise<Stage1Image> {

@@ -1,8 +1,10 @@
 /** What rendering an image needs of Node: a file to write the disk to, and SHA-256. */
 import { hash } from 'node:crypto';
-import { fdatasync, ftruncateSync, write, writeSync } from 'node:fs';
+import { closeSync, fdatasync, ftruncateSync, openSync, readSync, unlinkSync, write, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { RktError } from '../error.ts';
 import { punchHole } from '../linux/punch-hole.ts';
+import type { DigestScratch } from '../rootfs/block-digests.ts';
 import type { DiskSink } from '../rootfs/disk-sink.ts';
 import type { Sha256 } from '../rootfs/hash.ts';
 import { fileError } from './fs-error.ts';
@@ -73,6 +75,41 @@ export function diskFile(fd: number, what: string): DiskFile {
     },
     async settle() {
       await syncing;
+    },
+  };
+}
+
+/** A nameless file for digests, made when the first of them come: most disks need none. Calls throw RktError. */
+export function digestScratch(path: string): DigestScratch & { close(): void } {
+  let fd: number | undefined;
+  const opened = (): number => {
+    if (fd === undefined) {
+      fd = openSync(path, 'wx+', 0o600);
+      unlinkSync(path);
+    }
+    return fd;
+  };
+  const attempt = <T>(action: () => T): T => {
+    try {
+      return action();
+    } catch (error) {
+      throw fileError(error, `cannot use the temporary file ${path}`);
+    }
+  };
+  return {
+    write: (offsetBytes, data) => attempt(() => {
+      for (let at = 0; at < data.length; ) at += writeSync(opened(), data, at, data.length - at, offsetBytes + at);
+    }),
+    read: (offsetBytes, into) => attempt(() => {
+      for (let at = 0; at < into.length; ) {
+        const count = readSync(opened(), into, at, into.length - at, offsetBytes + at);
+        if (count === 0) throw new RktError('IO', `the temporary file ${path} ends too early`);
+        at += count;
+      }
+    }),
+    close: () => {
+      if (fd !== undefined) closeSync(fd);
+      fd = undefined;
     },
   };
 }

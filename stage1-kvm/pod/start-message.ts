@@ -59,13 +59,16 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
   };
 }
 
-/** QEMU's user-mode network has these addresses unless told otherwise. */
+/** QEMU's user-mode network has these addresses unless told otherwise. Site-local IPv6 ones, so that programs prefer IPv4: this host may have no IPv6. */
 const USER_NETWORK: GuestNetwork = {
   interfaces: [{
     mac: USER_NETWORK_MAC,
     name: 'eth0',
-    addresses: ['10.0.2.15/24'],
-    routes: [{ destination: '10.0.2.0/24' }, { destination: '0.0.0.0/0', gateway: '10.0.2.2' }],
+    addresses: ['10.0.2.15/24', 'fec0::15/64'],
+    routes: [
+      { destination: '10.0.2.0/24' }, { destination: '0.0.0.0/0', gateway: '10.0.2.2' },
+      { destination: 'fec0::/64' }, { destination: '::/0', gateway: 'fec0::2' },
+    ],
     neighbours: [],
   }],
   dns: { nameservers: ['10.0.2.3'], search: [], options: [] },

@@ -64,9 +64,18 @@ export class PodTpm {
   /**
    * Extends what the host measures and begins the log. QEMU may be starting meanwhile: it asks its TPM who it is before
    * it runs the guest, and is answered from `serve` on.
-   * @throws Stage1Error, TpmResponseError, RktError: then the guest must not run
+   * @throws Stage1Error: then the guest must not run
    */
   measureHost(facts: HostFacts): void {
+    try {
+      this.#measureHost(facts);
+    } catch (error) {
+      if (error instanceof Stage1Error) throw error;
+      throw new Stage1Error(`the start of the pod could not be measured: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  #measureHost(facts: HostFacts): void {
     const send = (command: Uint8Array): Uint8Array => exchange(this.#swtpm.fd, command);
     requirePodBanks(executeSync(send, getPcrBanks()));
     const records = [encodeLogHeader()];

@@ -1,5 +1,6 @@
 /** One TPM for several users: commands and answers pass one pair at a time, whole, in the order in which they come. */
 import { EAGAIN, EINTR, EPOLLIN } from '../../runtime/abi.gen.ts';
+import { SysError } from '../../runtime/linux/errors.ts';
 import { close, readRaw, setNonBlocking, writeAll } from '../../runtime/linux/fds.ts';
 import { unwatch, watch } from '../../runtime/loop.ts';
 import { messageSize, TPM_MAX_MESSAGE_BYTES } from '../../src/tpm/command.ts';
@@ -33,13 +34,18 @@ class MessageReader {
 
 /** Sends one command on a blocking descriptor and waits for the answer: for the time before the event loop turns. */
 export function exchange(fd: number, command: Uint8Array): Uint8Array {
-  writeAll(fd, command);
   const reader = new MessageReader();
-  for (;;) {
-    const response = reader.read(fd);
-    if (response === null) throw new Stage1Error('the TPM (swtpm) has ended');
-    if (response !== undefined) return response;
+  try {
+    writeAll(fd, command);
+    for (;;) {
+      const response = reader.read(fd);
+      if (response === null) break;
+      if (response !== undefined) return response;
+    }
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
   }
+  throw new Stage1Error('the TPM of the pod (swtpm) has ended');
 }
 
 export class TpmBus {

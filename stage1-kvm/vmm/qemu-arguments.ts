@@ -131,7 +131,7 @@ function cardArguments(machine: VirtualMachine, device: Device, { index, card }:
 }
 
 function userNetdev(id: string, ports: readonly string[]): string {
-  return ['user', `id=${id}`, 'ipv6=off', ...ports.map((port) => `hostfwd=${port.replace('-', '-:')}`)].join(',');
+  return ['user', `id=${id}`, ...ports.map((port) => `hostfwd=${port.replace('-', '-:')}`)].join(',');
 }
 
 function tapNetdev(id: string, { fds, vhostFds }: NetworkCard & { kind: 'tap' }): string {

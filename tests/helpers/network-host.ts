@@ -33,15 +33,26 @@ export function kernelHas(kind: string): boolean {
 
 /** From here on the main thread, and with it every child process, is in the new namespaces. */
 export function becomeNetworkHost(): void {
-  const { value } = callInts('unshare', CLONE_NEWNS | CLONE_NEWNET);
+  leaveNamespaces(CLONE_NEWNS | CLONE_NEWNET);
+  run('mount -t sysfs sysfs /sys');
+  const made = STATE_DIRECTORIES.filter((directory) => mkdirSync(directory, { recursive: true }) !== undefined);
+  for (const directory of STATE_DIRECTORIES) run(`mount -t tmpfs tmpfs ${directory}`);
+  process.once('exit', () => {
+    for (const directory of made) run(`umount -l ${directory}; rmdir ${directory} || true`);
+  });
+  run('ip link set lo up');
+}
+
+/** From here on there is nothing in these directories, for the main thread and every child process. */
+export function hideDirectories(paths: readonly string[]): void {
+  leaveNamespaces(CLONE_NEWNS);
+  for (const path of paths.filter((candidate) => existsSync(candidate))) run(`mount -t tmpfs -o mode=755 tmpfs ${path}`);
+}
+
+function leaveNamespaces(flags: number): void {
+  const { value } = callInts('unshare', flags);
   if (value === -1) throw new Error('unshare');
   run('mount --make-rprivate /');
-  run('mount -t sysfs sysfs /sys');
-  for (const directory of STATE_DIRECTORIES) {
-    mkdirSync(directory, { recursive: true });
-    run(`mount -t tmpfs tmpfs ${directory}`);
-  }
-  run('ip link set lo up');
 }
 
 export function run(command: string): string {
@@ -155,19 +166,19 @@ require('net').createServer((socket) => socket.on('error', () => {}).end(greetin
 });`;
 
 /** Says `NAME to CLIENT` to everybody who asks by TCP or UDP. */
-export async function startServer(namespace: string | undefined, { name, port }: { name: string; port: number }): Promise<{ close(): void }> {
+export async function startServer(namespace: string | undefined, { name, port }: { name: string; port: number }): Promise<{ port: number; close(): void }> {
   const enter = namespace === undefined ? [] : ['nsenter', `--net=${namespace}`];
   const [program = '', ...args] = [...enter, process.execPath, '-e', SERVER, name, String(port)];
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
   await eventually(`the server ${name} is ready`, () => output.includes('ready'));
-  return { close: () => void child.kill('SIGKILL') };
+  return { port, close: () => void child.kill('SIGKILL') };
 }
 
 /** The server's answer, or what prevented it. From the host when there is no namespace. */
-export function ask(namespace: string | undefined, { protocol = 'tcp', address, port }: { protocol?: 'tcp' | 'udp'; address: string; port: number }): string {
-  return bash(namespace, `exec 3<>/dev/${protocol}/${address}/${port} && echo >&3 && head -n 1 <&3`);
+export function ask(namespace: string | undefined, { protocol = 'tcp', address, port, say = '' }: { protocol?: 'tcp' | 'udp'; address: string; port: number; say?: string }): string {
+  return bash(namespace, `exec 3<>/dev/${protocol}/${address}/${port} && echo ${say} >&3 && head -n 1 <&3`);
 }
 
 /** The last line of what a web server answers. */

@@ -5,6 +5,7 @@ import { discoverAci, discoverPublicKeys } from '../../src/image/discovery/disco
 import { metaTags } from '../../src/image/discovery/meta-tags.ts';
 import { findingsOf } from '../../src/image/discovery/templates.ts';
 import type { VerificationOptions } from '../../src/image/verification.ts';
+import { fuzzForLong } from '../helpers/fuzz.ts';
 import { seededRandom } from '../helpers/random.ts';
 import type { SeededRandom } from '../helpers/random.ts';
 
@@ -148,10 +149,4 @@ t.test('pages of noise', async (t) => {
   t.ok(performance.now() - started < 3000, 'long pages take linear time');
 });
 
-const seconds = Number(process.env['RKT_FUZZ_SECONDS'] ?? 0);
-t.test('pages of noise, for long', { skip: seconds > 0 ? false : 'RKT_FUZZ_SECONDS is not set', timeout: (seconds + 60) * 1000 }, async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
-  const end = performance.now() + seconds * 1000;
-  fuzz(seed, () => performance.now() < end);
-});
+fuzzForLong('pages of noise', fuzz);

@@ -1,12 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { zstdCompressSync } from 'node:zlib';
+import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { RktError } from '../../src/error.ts';
 import { compressionOf } from '../../src/image/compression.ts';
 import { decompress } from '../../src/image/decompress.ts';
+import { fuzzForLong } from '../helpers/fuzz.ts';
 import { compress } from '../helpers/make-image.ts';
 import type { TestCompression } from '../helpers/make-image.ts';
 import { seededRandom } from '../helpers/random.ts';
+import type { SeededRandom } from '../helpers/random.ts';
 
 const random = seededRandom(7);
 const DATA = Buffer.concat([random.bytes(300_000), Buffer.alloc(700_000, 'repetition '), random.bytes(1000)]);
@@ -103,3 +105,78 @@ t.test('a missing program is named', async (t) => {
   t.teardown(() => (process.env['PATH'] = path));
   await t.rejects(collect(Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 1, 2])), { code: 'MISSING_DEPENDENCY', message: /^f: the program xz/, hint: 'apt-get install xz-utils' });
 });
+
+const TEXT = Buffer.from('text '.repeat(300));
+/** What is in these streams fits into little memory; whatever a change of them gives has to, too. */
+const OUTPUT_MAX_BYTES = 8 << 20;
+const MAX_ROUND_MS = 5000;
+
+function framings(): Buffer[] {
+  const [gzip, zstd] = [gzipSync(TEXT), zstdCompressSync(TEXT)];
+  const unchecked = spawnSync('zstd', ['-c', '--no-check', '--no-content-size'], { input: TEXT }).stdout;
+  return [gzip, zstd, unchecked, Buffer.concat([gzip, gzip]), Buffer.concat([SKIPPABLE, zstd, zstdCompressSync(Buffer.alloc(0)), SKIPPABLE, unchecked]), gzipSync(random.bytes(2000)), zstdCompressSync(random.bytes(2000))];
+}
+
+function mutated(random: SeededRandom, seed: Buffer, others: readonly Buffer[]): Buffer {
+  let bytes = Buffer.from(seed);
+  for (let count = 1 + random.below(3); count > 0 && bytes.length > 0; count--) {
+    // Headers of frames stand at the beginning.
+    const at = random.below(random.below(2) === 0 ? bytes.length : Math.min(16, bytes.length));
+    switch (random.below(5)) {
+      case 0:
+        bytes[at] = random.below(256);
+        break;
+      case 1:
+        bytes[at] = (bytes[at] ?? 0) ^ (1 << random.below(8));
+        break;
+      case 2:
+        bytes = bytes.subarray(0, at);
+        break;
+      case 3:
+        bytes = Buffer.concat([bytes.subarray(0, at), random.pick(others), bytes.subarray(at)]);
+        break;
+      default:
+        bytes = Buffer.concat([bytes.subarray(0, at), random.bytes(random.below(9)), bytes.subarray(at + random.below(9))]);
+    }
+  }
+  return bytes;
+}
+
+/** gzip is judged beside Node's own way to read all of it at once. */
+async function fuzz(seed: number, mayGoOn: (round: number) => boolean): Promise<Map<string, number>> {
+  const seeds = framings();
+  const ends = new Map<string, number>();
+  for (let round = 0; mayGoOn(round); round++) {
+    const random = seededRandom(seed + round);
+    const input = mutated(random, random.pick(seeds), seeds);
+    const format = compressionOf(input);
+    // The programs for the others are not rkt's.
+    if (format === 'xz' || format === 'bzip2') continue;
+    const startMs = performance.now();
+    let end = `${format}: read`;
+    try {
+      let outputBytes = 0;
+      const output: Uint8Array[] = [];
+      for await (const chunk of decompress(inChunks(input, () => 1 + random.below(3000)), 'f')) {
+        outputBytes += chunk.length;
+        if (outputBytes > OUTPUT_MAX_BYTES) throw new Error(`more than ${OUTPUT_MAX_BYTES} bytes`);
+        output.push(chunk);
+      }
+      if (format === 'gzip' && !Buffer.concat(output).equals(gunzipSync(input))) throw new Error('not what it is');
+    } catch (error) {
+      if (!(error instanceof RktError) || error.code !== 'BAD_IMAGE') throw new Error(`seed ${seed + round}: ${input.toString('base64')}`, { cause: error });
+      end = `${format}: refused`;
+    }
+    if (performance.now() - startMs > MAX_ROUND_MS) throw new Error(`seed ${seed + round} took ${performance.now() - startMs} ms`);
+    ends.set(end, (ends.get(end) ?? 0) + 1);
+  }
+  return ends;
+}
+
+t.test('mutated gzip and zstd', async (t) => {
+  const ends = await fuzz(1, (round) => round < 600);
+  t.comment(JSON.stringify([...ends].sort()));
+  for (const end of ['gzip: read', 'gzip: refused', 'zstd: read', 'zstd: refused']) t.ok((ends.get(end) ?? 0) > 5, `${end}: ${ends.get(end) ?? 0}`);
+});
+
+fuzzForLong('mutated gzip and zstd', fuzz);

@@ -72,7 +72,7 @@ t.test('QEMU arguments', async (t) => {
   const network = qemuArguments(planMachine('bzimage', { ...base, network: 'user', accelerator: 'kvm' }), { ...resources, cards: [{ kind: 'user', ports: ['tcp:127.0.0.1:8080-80', 'udp::53-53'] }] });
   t.equal(optionOf(t, network, '-accel'), 'kvm');
   t.equal(optionOf(t, network, '-bios'), '/proc/self/fd/11');
-  t.equal(optionOf(t, network, '-netdev'), 'user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp::53-:53');
+  t.equal(optionOf(t, network, '-netdev'), 'user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp::53-:53');
   t.match(all(network, '-device').at(-1), /^virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56,bus=pcie.0,addr=0x4,/);
   t.match(all(network, '-device')[0], /^vhost-user-vsock-pci,/);
 

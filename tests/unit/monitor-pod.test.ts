@@ -67,7 +67,7 @@ t.test('the start message', async (t) => {
       { name: 'a', process: 1, disk: { serial: 'app-1' }, stdio: { kind: 'streams', stdin: true } },
       { name: 'b', process: 2, disk: { serial: 'app-2' }, stdio: { kind: 'streams', stdin: false } },
     ],
-    network: { interfaces: [{ mac: '52:54:00:12:34:56', addresses: ['10.0.2.15/24'] }], dns: { nameservers: ['10.0.2.3'] }, writeResolvConf: true },
+    network: { interfaces: [{ mac: '52:54:00:12:34:56', addresses: ['10.0.2.15/24', 'fec0::15/64'] }], dns: { nameservers: ['10.0.2.3'] }, writeResolvConf: true },
   });
   t.equal(startMessage(parseRunArguments(['--net=none', UUID]), facts).network, null);
 

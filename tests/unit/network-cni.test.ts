@@ -150,7 +150,6 @@ t.test('when plugins fail', async (t) => {
   };
   t.match(await failing(`echo '{"cniVersion":"1.0.0","code":7,"msg":"bad subnet","details":"10.0.0/8"}'; exit 1`), { code: 'IO', message: 'network "n": plugin p (ADD) failed: bad subnet; 10.0.0/8' });
   t.match(await failing(`echo '{"code":1,"msg":"incompatible CNI versions"}'; exit 1`), { code: 'UNSUPPORTED', hint: /does not speak the cniVersion/ });
-  t.match(await failing(`echo '{"code":11,"msg":"soon"}'; exit 1`), { code: 'BUSY', hint: /try again/ });
   t.match(await failing('echo "panic: oh no" >&2; exit 2'), { message: 'network "n": plugin p (ADD) failed with exit status 2: panic: oh no' });
   t.match(await failing('kill -KILL $$'), { message: /was ended by SIGKILL/ });
   t.match(await failing('exit 0'), { message: /result of plugin p: not valid JSON/ });
@@ -169,6 +168,24 @@ t.test('when plugins fail', async (t) => {
   t.strictSame(plugins.calls().map(({ type }) => type), ['good', 'bad'], 'those behind it are not called');
   await t.rejects(deleteNetwork(chain, attachment, { pluginDirs: [plugins.directory], result: undefined }));
   t.strictSame(plugins.calls().map(({ type }) => type), ['good', 'bad']);
+  await t.rejects(collectGarbage({ ...chain, version: '1.1.0' }, [], { pluginDirs: [plugins.directory] }), { message: 'network "n": plugin bad (GC) failed: no' });
+  t.strictSame(plugins.calls().map(({ type }) => type), ['good', 'bad', 'good'], 'others may still collect their garbage');
+});
+
+t.test('when plugins say "later"', async (t) => {
+  const plugins = fakePlugins(scratchDir(t, 'cni'));
+  const host = { pluginDirs: [plugins.directory], retryDelaysMs: [1, 1], onResult: () => undefined };
+  const later = `{ echo '{"code":11,"msg":"soon"}'; exit 1; }`;
+  const chain = network({ cniVersion: '1.0.0', name: 'n', plugins: [{ type: 'first' }, { type: 'slow' }] });
+  const commands = (): string[] => plugins.calls().map(({ type, command }) => `${type} ${command}`);
+  plugins.plugin('first', answering({ ips: [] }));
+  plugins.plugin('slow', `if [ "$CNI_COMMAND" = ADD ]; then [ -e "${plugins.directory}/ready" ] || { touch "${plugins.directory}/ready"; ${later}; }; echo '{}'; fi`);
+  await addNetwork(chain, attachment, host);
+  t.strictSame(commands(), ['first ADD', 'slow ADD', 'slow DEL', 'slow ADD'], 'it is called again, as if for the first time');
+
+  plugins.plugin('slow', later);
+  await t.rejects(deleteNetwork(chain, attachment, { ...host, result: undefined }), { code: 'BUSY', message: 'network "n": plugin slow (DEL) failed: soon', hint: /try again later/ });
+  t.strictSame(commands(), ['slow DEL', 'slow DEL', 'slow DEL'], 'but not forever');
 });
 
 t.test('records of a pod directory', async (t) => {

@@ -12,6 +12,7 @@ import type { SignedIdentity } from '../../src/image/signature/policy.ts';
 import { parseClaim } from '../../src/image/signature/signature-claim.ts';
 import { identityMatches } from '../../src/image/signature/signed-identity.ts';
 import { parseStrictDocument } from '../../src/image/signature/strict-json.ts';
+import { fuzzForLong } from '../helpers/fuzz.ts';
 import { seededRandom } from '../helpers/random.ts';
 import type { SeededRandom } from '../helpers/random.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -284,10 +285,4 @@ t.test('mutated policies', async (t) => {
   t.equal(parseStrictDocument(long, (value) => value, { origin: 'long', code: 'BAD_INPUT' }), JSON.parse(long));
 });
 
-const seconds = Number(process.env['RKT_FUZZ_SECONDS'] ?? 0);
-t.test('mutated policies, for long', { skip: seconds > 0 ? false : 'RKT_FUZZ_SECONDS is not set', timeout: (seconds + 60) * 1000 }, async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
-  const end = performance.now() + seconds * 1000;
-  t.comment(JSON.stringify([...fuzz(seed, () => performance.now() < end)]));
-});
+fuzzForLong('mutated policies', fuzz);

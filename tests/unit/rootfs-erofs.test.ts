@@ -52,7 +52,7 @@ t.test('ends of files beyond the memory budget get blocks', async (t) => {
   const { BlockWriter } = await import('../../src/rootfs/block-writer.ts');
   const { MemoryDisk } = await import('../helpers/memory-disk.ts');
   const { readTar } = await import('../../src/rootfs/index.ts');
-  const writer = new BlockWriter(new MemoryDisk(), sha256, 1000);
+  const writer = new BlockWriter(new MemoryDisk(), { sha256, maxBlocks: 1000, scratch: undefined });
   for await (const entry of readTar(stream(tar([{ path: 'x', data: 'abc' }])))) t.match(await storeContent(entry, writer, 2), { blocks: 1, tail: undefined });
   for await (const entry of readTar(stream(tar([{ path: 'x', data: 'abc' }])))) t.match(await storeContent(entry, writer, 3), { blocks: 0, tail: bytes('abc') });
 });

@@ -1,11 +1,11 @@
 /**
  * Broken archives, made from sound ones by seeded mutation: rendering ends with a file system that can be read back whole,
  * or with an RktError. Never with another error, a hang or memory without bounds.
- * RKT_FUZZ_SECONDS=N goes on for N seconds from a seed of its own, which is printed.
  */
 import t from 'tap';
 import { RktError } from '../../src/error.ts';
 import { walk } from '../helpers/erofs-reader.ts';
+import { fuzzForLong } from '../helpers/fuzz.ts';
 import { aciLayer, render } from '../helpers/memory-disk.ts';
 import { seededRandom, type SeededRandom } from '../helpers/random.ts';
 import { base256, concat, END_OF_ARCHIVE, gnuLong, octal, paxData, sparseMember, tar, tarMember, withChecksum } from '../helpers/tar-writer.ts';
@@ -143,13 +143,7 @@ t.test('mutated archives', async (t) => {
   for (const end of ['rendered', 'BAD_IMAGE', 'LIMIT', 'UNSUPPORTED']) t.ok((ends.get(end) ?? 0) > 0, `${end}: ${ends.get(end) ?? 0}`);
 });
 
-const seconds = Number(process.env['RKT_FUZZ_SECONDS'] ?? 0);
-t.test('mutated archives, for long', { skip: seconds > 0 ? false : 'RKT_FUZZ_SECONDS is not set', timeout: (seconds + 60) * 1000 }, async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
-  const end = performance.now() + seconds * 1000;
-  t.comment(JSON.stringify([...(await fuzz(seed, () => performance.now() < end))]));
-});
+fuzzForLong('mutated archives', fuzz);
 
 t.test('bytes that are no archive at all', async (t) => {
   const random = seededRandom(23);

@@ -10,6 +10,7 @@ import { verifyRegistryImage } from '../../src/image/signature/verify-registry-i
 import type { VerificationOptions, VerifiedBy } from '../../src/image/verification.ts';
 import { attachBundle, attachByTag, cosignPayload, COSIGN_ARTIFACT, digestOf, ecKeys, makeAuthority, memoryRegistry, pem, signatureManifest, signPayload } from '../helpers/cosign.ts';
 import type { MemoryRegistry, SignedPayload } from '../helpers/cosign.ts';
+import { fuzzForLong } from '../helpers/fuzz.ts';
 import { seededRandom } from '../helpers/random.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { makeLog } from '../helpers/transparency-log.ts';
@@ -381,10 +382,4 @@ t.test('mutated signatures', async (t) => {
   t.ok(accepted < 50);
 });
 
-const seconds = Number(process.env['RKT_FUZZ_SECONDS'] ?? 0);
-t.test('mutated signatures, for long', { skip: seconds > 0 ? false : 'RKT_FUZZ_SECONDS is not set', timeout: (seconds + 60) * 1000 }, async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
-  const end = performance.now() + seconds * 1000;
-  await fuzz(t, seed, () => performance.now() < end);
-});
+fuzzForLong('mutated signatures', async (seed, mayGoOn) => await fuzz(t, seed, mayGoOn));

@@ -12,6 +12,7 @@ import { hasKeysForPrefix, keysFor, storeKey } from '../../src/image/trust/keyst
 import { fingerprintText, parsePublicKeys } from '../../src/image/trust/public-key.ts';
 import type { ParsedPublicKey } from '../../src/image/trust/public-key.ts';
 import { printable } from '../../src/image/trust/review.ts';
+import { fuzzForLong } from '../helpers/fuzz.ts';
 import { seededRandom } from '../helpers/random.ts';
 import type { SeededRandom } from '../helpers/random.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -198,10 +199,4 @@ t.test('mutated keys, signatures, messages', async (t) => {
   for (const name of ['armored signature', 'binary signature', 'message']) t.ok((ends.get(`${name}: BAD_SIGNATURE`) ?? 0) > 20, name);
 });
 
-const seconds = Number(process.env['RKT_FUZZ_SECONDS'] ?? 0);
-t.test('mutated keys, signatures, messages, for long', { skip: seconds > 0 ? false : 'RKT_FUZZ_SECONDS is not set', timeout: (seconds + 60) * 1000 }, async (t) => {
-  const seed = Date.now() % 2 ** 31;
-  t.comment(`seed ${seed}`);
-  const end = performance.now() + seconds * 1000;
-  t.comment(JSON.stringify([...(await fuzz(scratchDir(t, 'fuzz'), seed, () => performance.now() < end))].sort()));
-});
+fuzzForLong('mutated keys, signatures, messages', async (seed, mayGoOn) => await fuzz(scratchDir(t, 'fuzz'), seed, mayGoOn));

@@ -8,11 +8,12 @@ import { defaultStage1Path } from '../../stage0/stage1-image.ts';
 import { acceleratorReport, readStage1Info } from '../stage1-info.ts';
 
 export function run({ values }: ArgumentInput, context: CommandContext): Outcome {
-  const { paths, stage1, credentials } = context.config();
+  const { paths, stage1, store, credentials } = context.config();
   const stage0 = [
     ...credentials,
     { rktVersion: 'v1', rktKind: 'paths', data: context.dataDir(), 'stage1-images': paths.stage1Images ?? join(context.installDir, 'dist') },
     { rktVersion: 'v1', rktKind: 'stage1', ...configuredStage1(stage1, context) },
+    { rktVersion: 'v1', rktKind: 'store', keepLayers: store.keepLayers ?? false },
   ];
   const pretty = values.last(flags.prettyPrint) ?? true;
   return success({ kind: 'json', value: { stage0, stage1: stage1Report(context) }, pretty, indent: '  ' });

@@ -52,16 +52,16 @@ export function findPlugin(type: string, pluginDirs: readonly string[]): string 
 
 /** Gives standard output. A plugin that says "later" is called again a few times. Throws RktError with what the plugin said went wrong. */
 export async function runPlugin(call: PluginCall, host: PluginHost): Promise<string> {
-  for (const delayMs of host.retryDelaysMs ?? DEFAULT_RETRY_DELAYS_MS) {
+  const delaysMs = host.retryDelaysMs ?? DEFAULT_RETRY_DELAYS_MS;
+  for (let attempt = 0; ; attempt++) {
     const answer = await callOnce(call, host);
     if (answer.kind === 'done') return answer.stdout;
+    const delayMs = delaysMs[attempt];
+    if (delayMs === undefined) throw answer.error;
     // There is no second ADD without a DEL between them (CNI specification, "ADD").
     if (call.command === 'ADD') await runPlugin({ ...call, command: 'DEL' }, host);
     await new Promise((resolve) => setTimeout(resolve, delayMs));
   }
-  const answer = await callOnce(call, host);
-  if (answer.kind === 'later') throw answer.error;
-  return answer.stdout;
 }
 
 type Answer = { kind: 'done'; stdout: string } | { kind: 'later'; error: RktError };
