@@ -13,6 +13,7 @@ import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeHandBuiltGuest, makeFloorGuest } from './guests.ts';
+import { median, round2, timed } from './statistics.ts';
 import { busyboxImage, busyboxTree } from '../tests/helpers/busybox.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -146,22 +147,6 @@ function waitFor<T>(look: () => T | undefined): T {
 function pssKiBOf(pid: number): number {
   const match = /^Pss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'));
   return Number(match?.[1]);
-}
-
-function timed(run: () => unknown): number {
-  const begin = performance.now();
-  run();
-  return performance.now() - begin;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? NaN) : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
-}
-
-function round2(value: number): number {
-  return Math.round(value * 100) / 100;
 }
 
 function print(report: { phasesMs: Record<string, number>; wallMs: Record<string, { median: number; min: number }>; ratios: Record<string, number | null>; pssKiB: { monitor: number; qemu: number } }): void {

@@ -17,6 +17,7 @@ import { createNetworkNamespace, removeNetworkNamespace } from '../src/linux/net
 import { makeOciLayout } from '../tests/helpers/make-image.ts';
 import { becomeNetworkHost, PLUGIN_DIR, reasonForNoNetwork, run, runIn } from '../tests/helpers/network-host.ts';
 import { eventually } from '../tests/helpers/rkt.ts';
+import { median } from './statistics.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const RKT = join(ROOT, 'bin/rkt');
@@ -236,12 +237,6 @@ function timed(work: () => unknown): number {
   const begin = performance.now();
   work();
   return performance.now() - begin;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? NaN) : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
 
 function round1(value: number): number {

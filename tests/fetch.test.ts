@@ -14,6 +14,7 @@ import { ALLOW_ALL, fetchBench, QUICK_RETRY } from './helpers/fetching.ts';
 import type { FetchBench } from './helpers/fetching.ts';
 import { aciMembers, compress, makeTar } from './helpers/make-image.ts';
 import type { TarMember } from './helpers/make-image.ts';
+import { body, endless, flipped, half, silence, status } from './helpers/misbehaving.ts';
 import { seededRandom } from './helpers/random.ts';
 import { answerRange, changed, rangeStart, registryHandler, registryImage, serve } from './helpers/registry-server.ts';
 import type { Handler, TestImage } from './helpers/registry-server.ts';
@@ -136,41 +137,23 @@ t.test('a server without ranges sends all again; a file that changed meanwhile i
 });
 
 t.test('servers that misbehave', async (t) => {
-  const flip = (bytes: Buffer): Buffer => {
-    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
-    return bytes;
-  };
   const whenLayer = (handle: Handler): Handler => (request, response) => (isLayer(request) ? handle(request, response) : false);
   const whenManifest = (handle: Handler): Handler => (request, response) => (pathIs('/manifests/')(request) ? handle(request, response) : false);
-  const body = (bytes: Buffer | string, headers: Record<string, string> = {}): Handler => (_, response) => {
-    response.writeHead(200, headers).end(bytes);
-    return true;
-  };
-  const status = (code: number, headers: Record<string, string> = {}): Handler => (_, response) => {
-    response.writeHead(code, headers).end();
-    return true;
-  };
   const layerBytes = IMAGE.blobs.get(LAYER.digest) ?? Buffer.alloc(0);
   const manifestBytes = IMAGE.blobs.get(IMAGE.digest) ?? Buffer.alloc(0);
   const withManifest = (change: (manifest: Record<string, unknown>) => object): Handler => whenManifest(body(JSON.stringify(change(JSON.parse(String(manifestBytes)) as Record<string, unknown>)), { 'content-type': IMAGE.manifest.mediaType }));
-  const endless: Handler = (_, response) => {
-    response.writeHead(200, {});
-    const timer = setInterval(() => response.write(Buffer.alloc(64 << 10)), 1);
-    response.on('close', () => clearInterval(timer));
-    return true;
-  };
   const cases: [name: string, image: TestImage, handlers: Handler[], expected: { code: string; message?: RegExp; hint?: RegExp }][] = [
-    ['a changed layer', changed(IMAGE, LAYER.digest, flip), [], { code: 'DIGEST', message: /layer sha256:\w+: wrong digest: expected sha256:\w+, found sha256:\w+$/ }],
-    ['a changed config', changed(IMAGE, IMAGE.manifest.config.digest, flip), [], { code: 'DIGEST', message: /wrong digest/ }],
+    ['a changed layer', changed(IMAGE, LAYER.digest, flipped), [], { code: 'DIGEST', message: /layer sha256:\w+: wrong digest: expected sha256:\w+, found sha256:\w+$/ }],
+    ['a changed config', changed(IMAGE, IMAGE.manifest.config.digest, flipped), [], { code: 'DIGEST', message: /wrong digest/ }],
     ['a layer cut short that says so', changed(IMAGE, LAYER.digest, (bytes) => bytes.subarray(0, -1000)), [], { code: 'DIGEST', message: /wrong size: expected \d+ bytes, found \d+$/ }],
     ['a longer layer', changed(IMAGE, LAYER.digest, (bytes) => Buffer.concat([bytes, Buffer.alloc(10)])), [], { code: 'DIGEST', message: /wrong size/ }],
     ['a longer layer of unknown length', IMAGE, [whenLayer((_, response) => { response.writeHead(200); response.write(layerBytes); response.end(Buffer.alloc(100_000)); return true; })], { code: 'DIGEST', message: /wrong size: expected \d+ bytes, found at least \d+$/ }],
     ['a layer without end', IMAGE, [whenLayer(endless)], { code: 'DIGEST', message: /wrong size/ }],
-    ['always the same half', IMAGE, [whenLayer((_, response) => { response.writeHead(200, { 'content-length': LAYER.size, etag: '"x"' }); response.write(layerBytes.subarray(0, LAYER.size >> 1), () => response.socket?.end()); return true; })], { code: 'NETWORK', message: /the connection broke/ }],
+    ['always the same half', IMAGE, [whenLayer(half(layerBytes, 'drop'))], { code: 'NETWORK', message: /the connection broke/ }],
     ['another range than asked for', IMAGE, [whenLayer((request, response) => { response.writeHead(rangeStart(request) === 0 ? 200 : 206, { 'content-length': LAYER.size, 'content-range': `bytes 0-${LAYER.size - 1}/${LAYER.size}` }); response.write(layerBytes.subarray(0, 1000), () => response.socket?.end()); return true; })], { code: 'NETWORK', message: /asked for the bytes from 1000 on, the server sent "bytes 0-/ }],
     ['a range of something larger', IMAGE, [whenLayer((request, response) => { const from = rangeStart(request); response.writeHead(from === 0 ? 200 : 206, from === 0 ? { 'content-length': LAYER.size } : { 'content-range': `bytes ${from}-99/100` }); response.write(layerBytes.subarray(from, from + 1000), () => response.socket?.end()); return true; })], { code: 'DIGEST', message: /wrong size/ }],
-    ['silence instead of an answer', IMAGE, [whenManifest(() => true)], { code: 'NETWORK', message: /no answer for/ }],
-    ['silence in the middle of a layer', IMAGE, [whenLayer((_, response) => { response.writeHead(200, { 'content-length': LAYER.size }); response.write(layerBytes.subarray(0, 10)); return true; })], { code: 'NETWORK', message: /no data for/ }],
+    ['silence instead of an answer', IMAGE, [whenManifest(silence)], { code: 'NETWORK', message: /no answer for/ }],
+    ['silence in the middle of a layer', IMAGE, [whenLayer(half(layerBytes, 'silence'))], { code: 'NETWORK', message: /no data for/ }],
     ['redirects in a circle', IMAGE, [whenLayer(status(307, { location: '?again' }))], { code: 'NETWORK', message: /more than 10 redirects$/ }],
     ['a redirect to nowhere', IMAGE, [whenLayer(status(302, {}))], { code: 'NETWORK', message: /more than 10 redirects|redirected to nowhere/ }],
     ['a redirect to a file', IMAGE, [whenLayer(status(302, { location: 'file:///etc/passwd' }))], { code: 'NETWORK', message: /leads to "file:", which is no web address$/ }],

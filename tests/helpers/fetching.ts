@@ -43,18 +43,19 @@ export function fetchBench(t: { teardown(action: () => void): void }): FetchBenc
     store,
     messages,
     fetch: (text, { network, ...options } = {}) => fetchImage(parseImageString(text, dir), { store, network: { ...settings, ...network }, ...options }),
-    contents: () => listing(dataDir),
+    contents: () => storeContents(dataDir),
   };
 }
 
 const SMALL_BYTES = 64 << 10;
 
-function listing(directory: string, prefix = ''): string[] {
+/** Every path below with size, and what its small files say. */
+export function storeContents(directory: string, prefix = ''): string[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     const path = join(directory, entry.name);
     // Empty directories are made on the way; they hold nothing.
-    if (entry.isDirectory()) return listing(path, `${prefix}${entry.name}/`);
+    if (entry.isDirectory()) return storeContents(path, `${prefix}${entry.name}/`);
     const { size } = statSync(path);
     return [`${prefix}${entry.name} ${size} ${size <= SMALL_BYTES ? readFileSync(path).toString('base64') : ''}`];
   }).sort();

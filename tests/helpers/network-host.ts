@@ -177,8 +177,8 @@ export async function startServer(namespace: string | undefined, { name, port }:
 }
 
 /** The server's answer, or what prevented it. From the host when there is no namespace. */
-export function ask(namespace: string | undefined, { protocol = 'tcp', address, port, say = '' }: { protocol?: 'tcp' | 'udp'; address: string; port: number; say?: string }): string {
-  return bash(namespace, `exec 3<>/dev/${protocol}/${address}/${port} && echo ${say} >&3 && head -n 1 <&3`);
+export function ask(namespace: string | undefined, { protocol = 'tcp', address, port }: { protocol?: 'tcp' | 'udp'; address: string; port: number }): string {
+  return bash(namespace, `exec 3<>/dev/${protocol}/${address}/${port} && echo >&3 && head -n 1 <&3`);
 }
 
 /** The last line of what a web server answers. */

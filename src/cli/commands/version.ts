@@ -15,7 +15,7 @@ export function run(_input: ArgumentInput, context: CommandContext): Outcome {
     `appc Version: ${APPC_VERSION}`,
     `Node Version: ${process.version}`,
     `Node OS/Arch: ${process.platform}/${ARCHITECTURES[process.arch] ?? process.arch}`,
-    'Features: -TPM -SDJOURNAL',
+    'Features: +TPM -SDJOURNAL',
     `Guest Kernel: ${info === undefined ? 'none (stage1 is not built)' : kernelText(info.kernel)}`,
   ];
   return success({ kind: 'lines', lines });
