@@ -45,7 +45,7 @@ export function exchange(fd: number, command: Uint8Array): Uint8Array {
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
   }
-  throw new Stage1Error('the TPM of the pod (swtpm) has ended');
+  throw new Stage1Error('the TPM (swtpm) of the pod has ended');
 }
 
 export class TpmBus {
