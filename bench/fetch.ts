@@ -130,7 +130,7 @@ function fetchWithPeers(): Cost {
   for (const name of ['copy', 'bundle']) rmSync(join(work, name), { recursive: true, force: true });
   const copy = measured(['skopeo', '--insecure-policy', 'copy', '-q', '--src-tls-verify=false', `docker://127.0.0.1:${PORT}/image:v1`, 'oci:copy:v1']);
   const unpack = measured(['umoci', 'unpack', '--image', 'copy:v1', 'bundle']);
-  return { wallSeconds: copy.wallSeconds + unpack.wallSeconds, cpuSeconds: copy.cpuSeconds + unpack.cpuSeconds, peakMib: Math.max(copy.peakMib, unpack.peakMib) };
+  return { wallSeconds: round2(copy.wallSeconds + unpack.wallSeconds), cpuSeconds: round2(copy.cpuSeconds + unpack.cpuSeconds), peakMib: Math.max(copy.peakMib, unpack.peakMib) };
 }
 
 /** By GNU time. */

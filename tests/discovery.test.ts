@@ -9,6 +9,7 @@ import { makeNamedWeb } from './helpers/named-web.ts';
 import type { NamedWeb } from './helpers/named-web.ts';
 import { makeHost } from './helpers/rkt.ts';
 import type { Host, RunResult } from './helpers/rkt.ts';
+import { makeHelloImage, makeStubStage1 } from './helpers/stub-stage1.ts';
 
 const PAGE = '<!DOCTYPE html>\n<html><head><title>x</title><meta name="ac-discovery" content="example.com https://files.example.com/{os}/{arch}/{name}-{version}.{ext}"><meta name="ac-discovery-pubkeys" content="example.com https://example.com/keys.gpg"></head><body>hello</body></html>';
 const ACI_URL = 'https://files.example.com/linux/amd64/example.com/team/app-1.0.aci';
@@ -20,7 +21,7 @@ interface Bench {
   configDir: string;
   signer: string;
   /** Publishes an image of that name and version, signed. */
-  publish(options?: { version?: string; name?: string; url?: string; signer?: string; content?: string }): void;
+  publish(options?: { version?: string; name?: string; url?: string; signer?: string; content?: string; more?: object }): void;
   fetch(args: readonly string[], globals?: readonly string[]): Promise<RunResult>;
 }
 
@@ -40,9 +41,9 @@ async function makeBench(t: { teardown(action: () => unknown): void }): Promise<
     web,
     configDir,
     signer,
-    publish: ({ version = '1.0', name = 'example.com/team/app', url = ACI_URL, signer: by = signer, content = 'published\n' } = {}) => {
+    publish: ({ version = '1.0', name = 'example.com/team/app', url = ACI_URL, signer: by = signer, content = 'published\n', more = {} } = {}) => {
       const labels = [{ name: 'version', value: version }, { name: 'os', value: 'linux' }, { name: 'arch', value: 'amd64' }];
-      const file = makeAci(join(host.workDir, 'published.aci'), { layers: [[{ path: 'etc/', type: 'directory' }, { path: 'etc/hostname', content }]], manifest: { name, labels } });
+      const file = makeAci(join(host.workDir, 'published.aci'), { layers: [[{ path: 'etc/', type: 'directory' }, { path: 'etc/hostname', content }]], manifest: { name, labels, ...more } });
       web.pages.set(url, { body: readFileSync(file) });
       web.pages.set(`${url}.asc`, { body: gpg.sign(file, by) });
     },
@@ -136,6 +137,67 @@ t.test('no way down to plain http', async (t) => {
   t.ok(bench.web.asked.every((url) => url.startsWith('https:')));
   bench.web.pages.set('https://example.com', { body: PAGE.replace('https://files.example.com/{os}/{arch}/{name}-{version}.{ext}', 'http://files.example.com/app.{ext}') });
   t.match(await bench.fetch(['example.com/team/app:1.0'], ['--trust-keys-from-https', '--insecure-options=http']), { status: 0 });
+});
+
+t.test('images that one depends on are found by their names, too', async (t) => {
+  const bench = await makeBench(t);
+  const urlOf = (name: string): string => ACI_URL.replace('team/app', name);
+  const dependsOn = (...names: string[]): object => ({ dependencies: names.map((name) => ({ imageName: `example.com/${name}`, labels: [{ name: 'version', value: '1.0' }] })) });
+  const publish = (name: string, more: object = {}): void => bench.publish({ name: `example.com/${name}`, url: urlOf(name), content: `${name}\n`, more });
+  publish('team/base');
+  publish('team/lower', dependsOn('team/base'));
+  publish('team/top', dependsOn('team/lower'));
+  const files = (): string[] => bench.host.listing().filter((path) => /^cas\/image\/[^/]+\.json /.test(path));
+  t.match(await bench.fetch(['example.com/team/top:1.0'], ['--trust-keys-from-https']), { status: 0 });
+  t.equal(files().length, 3);
+  const verified = await bench.host.rkt(['image', 'verify', '--format=json', 'example.com/team/base:1.0', 'example.com/team/lower:1.0', 'example.com/team/top:1.0']);
+  for (const { verified_by } of JSON.parse(verified.stdout.toString()) as { verified_by: object[] }[]) t.match(verified_by, [{ kind: 'openpgp', fingerprint: bench.signer }], 'each is verified for itself');
+  t.equal(bench.web.asked.filter((url) => url.endsWith('.aci')).length, 3);
+  await bench.host.rkt(['image', 'rm', 'example.com/team/top:1.0']);
+  t.match(await bench.fetch(['example.com/team/top:1.0']), { status: 0 });
+  t.equal(bench.web.asked.filter((url) => url.endsWith('.aci')).length, 4, 'what is in the store is not fetched again');
+
+  for (const name of ['base', 'lower', 'top']) await bench.host.rkt(['image', 'rm', `example.com/team/${name}:1.0`]);
+  const before = bench.host.listing();
+  bench.publish({ name: 'example.com/team/base', url: urlOf('team/base'), signer: bench.gpg.makeKey('Stranger <x@example.com>') });
+  t.match(await bench.fetch(['example.com/team/top:1.0']), { status: 254, stderr: /base-1\.0\.aci: image "example\.com\/team\/base" verification failed: openpgp: signature made by unknown entity/ });
+  publish('team/base', dependsOn('team/top'));
+  t.match(await bench.fetch(['example.com/team/top:1.0']), { status: 254, stderr: /recursion error, image .* already referenced by a parent image/ });
+  bench.web.pages.delete(urlOf('team/base'));
+  t.match(await bench.fetch(['example.com/team/top:1.0']), { status: 254, stderr: /base-1\.0\.aci: bad HTTP status code: 404/ });
+  t.strictSame(bench.host.listing(), before, 'the store is as it was');
+});
+
+t.test('a stage1 image of a web server', async (t) => {
+  const bench = await makeBench(t);
+  const { host, web, gpg } = bench;
+  const stage1Url = 'https://files.example.com/stage1.aci';
+  const file = makeStubStage1(join(host.workDir, 'stage1.aci'));
+  const hello = makeHelloImage(join(host.workDir, 'hello.aci'));
+  const prepare = (globals: readonly string[] = [], url = stage1Url): Promise<RunResult> => host.rkt([`--local-config=${bench.configDir}`, `--system-config=${join(host.workDir, 'usr')}`, ...globals, 'prepare', `--stage1-url=${url}`, hello], { env: web.env });
+  const ofStore = (): string[] => host.listing().filter((path) => path.startsWith('cas/') && !path.endsWith('/'));
+  web.pages.set(stage1Url, { body: readFileSync(file) });
+  const before = ofStore();
+  t.match(await prepare(), { status: 254, stderr: /^prepare: error downloading the signature file: https:\/\/files\.example\.com\/stage1\.aci\.asc: bad HTTP status code: 404\n/ });
+  web.pages.set(`${stage1Url}.asc`, { body: gpg.sign(file, bench.signer) });
+  t.match(await prepare(), { status: 254, stderr: /stage1\.aci: image "example\.com\/stage1-stub" verification failed: openpgp: signature made by unknown entity/ });
+  t.match(await prepare([], 'http://files.example.com/stage1.aci'), { status: 254, stderr: /plain http is not allowed/ });
+  t.match(await prepare([], 'docker://files.example.com/stage1'), { status: 254, stderr: /expected a URL with https, http or file/ });
+  t.strictSame(ofStore(), before, 'the store is as it was');
+
+  const key = join(host.workDir, 'key.asc');
+  writeFileSync(key, gpg.exportKey(bench.signer));
+  await host.rkt([`--local-config=${bench.configDir}`, 'trust', '--prefix=example.com/stage1-stub', '--skip-fingerprint-review', key]);
+  const prepared = await prepare();
+  t.equal(prepared.status, 0, prepared.stderr);
+  t.match((await host.rkt(['run-prepared', prepared.stdout.toString().trim()])).stdout.toString(), 'argv0: stage1/rootfs/run');
+  const asked = web.asked.length;
+  t.match(await prepare(), { status: 0 });
+  t.equal(web.asked.length, asked, 'the store has it');
+  mkdirSync(join(bench.configDir, 'stage1.d'));
+  writeFileSync(join(bench.configDir, 'stage1.d/x.json'), JSON.stringify({ rktKind: 'stage1', rktVersion: 'v1', location: stage1Url }));
+  t.match(await host.rkt([`--local-config=${bench.configDir}`, 'prepare', hello], { env: web.env }), { status: 0 }, 'configured instead of named');
+  t.equal(web.asked.length, asked);
 });
 
 t.test('--signature for a file of this machine', async (t) => {

@@ -21,6 +21,8 @@ import type { Handler, TestImage } from './helpers/registry-server.ts';
 import { makeHost } from './helpers/rkt.ts';
 import type { Host } from './helpers/rkt.ts';
 
+t.jobs = 2;
+
 const NOISE = Buffer.from(seededRandom(1).bytes(300_000));
 const LAYERS: TarMember[][] = [[{ path: 'noise', content: NOISE }], [{ path: 'etc/', type: 'directory' }]];
 const IMAGE = registryImage({ layers: LAYERS });
@@ -55,7 +57,6 @@ async function makeBench(t: { teardown(action: () => unknown): void }, name: str
       t.equal(result.status, 254, `${name}: ${result.stderr}`);
       t.equal(result.stdout.length, 0);
       t.equal(told.length, 1, `one line: ${told.join(' | ')}`);
-      if (process.env['SHOW']) console.error(name + ' >> ' + told[0]);
       t.match(told[0], /^fetch: /);
       t.match(told[0], says, name);
       t.strictSame(storeContents(host.dataDir), before, 'the store is as it was');
@@ -77,7 +78,7 @@ t.test('registries', async (t) => {
   const cases: [name: string, server: { image?: TestImage; handlers?: Handler[]; reference?: string }, says: RegExp][] = [
     ['a changed layer', { image: changed(IMAGE, LAYER.digest, flipped) }, /layer sha256:\w+: wrong digest: expected sha256:\w+, found sha256:\w+$/],
     ['a changed configuration', { image: changed(IMAGE, IMAGE.manifest.config.digest, flipped) }, /wrong digest: expected/],
-    ['a changed manifest', { handlers: [withManifest({ layers: [{ ...LAYER, mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' }] })] }, /1 layers? but|diff_ids/],
+    ['a changed manifest', { handlers: [withManifest({ layers: [{ ...LAYER, mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' }] })] }, /the image has 1 layers, its config names 2 \(rootfs\.diff_ids\)$/],
     ['another manifest for a digest', { image: changed(IMAGE, IMAGE.digest, (bytes) => Buffer.concat([bytes, Buffer.from(' ')])), reference: `@${IMAGE.digest}` }, /wrong digest: expected sha256:\w+, found/],
     ['a blob cut short', { image: changed(IMAGE, LAYER.digest, (bytes) => bytes.subarray(0, -1000)) }, /wrong size: expected \d+ bytes, found \d+$/],
     ['a blob that is longer than it should be', { image: changed(IMAGE, LAYER.digest, (bytes) => Buffer.concat([bytes, bytes])) }, /wrong size: expected \d+ bytes, found/],
@@ -128,7 +129,7 @@ t.test('web servers', async (t) => {
   }
   const server = await serve(t, [body(ACI)]);
   await bench.refuses(t, 'plain http', { args: ['--insecure-options=image', 'fetch', `http://${server.host}/a.aci`], says: /plain http is not allowed/ });
-  await bench.refuses(t, 'a signature of nothing', { args: ['--insecure-options=http', 'fetch', `http://${server.host}/a.aci`], says: /no valid signatures found in signature file/ });
+  await bench.refuses(t, 'a signature of nothing', { args: ['--insecure-options=http', 'fetch', `http://${server.host}/a.aci`], says: /a\.aci: image "example\.com\/busybox" verification failed: keystore: no valid signatures found in signature file/ });
 });
 
 const NAME = 'example.com/app';
@@ -178,8 +179,8 @@ t.test('discovery and signatures of ACIs', async (t) => {
     ['a wrong key', () => publish(good, signed(good, stranger)), /verification failed: openpgp: signature made by unknown entity$/],
     ['a revoked key', () => publish(good, ofRevoked), /signature made by a revoked key/],
     ['an expired key', () => publish(good, signed(good, expired, '20200601T000000')), /signature made by a key that has expired on 2020-12-31/],
-    ['a changed ACI', () => publish(aciNamed(NAME, { layers: [LAYERS[1] ?? []] }), sound), /openpgp: invalid signature$/],
-    ['the same files, compressed otherwise', () => publish(aciNamed(NAME, { compression: 'none' }), sound), /openpgp: invalid signature$/],
+    ['a changed ACI', () => publish(aciNamed(NAME, { layers: [LAYERS[1] ?? []] }), sound), /verification failed: openpgp: invalid signature/],
+    ['the same files, compressed otherwise', () => publish(aciNamed(NAME, { compression: 'none' }), sound), /verification failed: openpgp: invalid signature/],
     ['another name', () => publish(aciNamed('example.com/other'), signed(aciNamed('example.com/other'), key)), /error when reading the app name: "example\.com\/app" expected but "example\.com\/other" found/],
     ['another version', () => publish(aciNamed(NAME, { version: '0.9' }), signed(aciNamed(NAME, { version: '0.9' }), key)), /requested value for label "version": "1\.0" differs from fetched aci label value: "0\.9"/],
     ['a page that says nothing', (pages) => pages.set('https://example.com', { body: 'hello' }), /discovery failed for "example\.com\/app"/],
@@ -195,7 +196,7 @@ t.test('discovery and signatures of ACIs', async (t) => {
   }
   web.pages.clear();
   publish(good, sound);
-  await bench.refuses(t, 'an authority nobody knows', { args: ['fetch', `${NAME}:1.0`], env: { ...web.env, NODE_EXTRA_CA_CERTS: '' }, says: /discovery failed .*certificate/ });
+  await bench.refuses(t, 'an authority nobody knows', { args: ['fetch', `${NAME}:1.0`], env: { ...web.env, NODE_EXTRA_CA_CERTS: '' }, says: /discovery failed .*: the certificate is not trusted: unable to verify the first certificate$/ });
   t.match(await bench.host.rkt([`--local-config=${bench.configDir}`, 'fetch', `${NAME}:1.0`], { env: web.env }), { status: 0 }, 'the same store takes the sound image');
 });
 

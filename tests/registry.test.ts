@@ -1,17 +1,18 @@
 /** Fetching from a real registry (Debian's docker-registry), filled by skopeo: TLS with an authority of its own, passwords, tokens, a pod. */
-import { execFile, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash, createSign, X509Certificate } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import t from 'tap';
+import { copyImage, startDockerRegistry } from './helpers/docker-registry.ts';
 import { ALLOW_ALL, fetchBench } from './helpers/fetching.ts';
-import type { FetchBench } from './helpers/fetching.ts';
 import { busyboxMembers, makeOciLayout } from './helpers/make-image.ts';
-import { serve } from './helpers/registry-server.ts';
-import { eventually, makeHost } from './helpers/rkt.ts';
+import { seededRandom } from './helpers/random.ts';
+import { registryHandler, registryImage, serve } from './helpers/registry-server.ts';
+import type { Handler } from './helpers/registry-server.ts';
+import { makeHost, PROGRAM } from './helpers/rkt.ts';
+import { makeStubStage1 } from './helpers/stub-stage1.ts';
+import { onTerminal } from './helpers/terminal.ts';
 
 const LAYERS = [busyboxMembers(), [{ path: 'etc/motd', content: 'x\n' }], [{ path: 'etc/.wh.motd' }]];
 const SECURE = { ...ALLOW_ALL, http: false };
@@ -34,67 +35,17 @@ function makeCertificates(dir: string): Certificates {
   return { ca: path('ca.crt'), cert: path('server.crt'), key: path('server.key') };
 }
 
-interface RegistryOptions {
-  tls?: Certificates;
-  /** Section `auth` of its configuration. */
-  auth?: Record<string, Record<string, string>>;
-}
-
-/** Starts a registry in the bench's directory. Gives `127.0.0.1:PORT`. */
-async function startRegistry(t: Tap, bench: FetchBench, { tls, auth }: RegistryOptions = {}): Promise<string> {
-  const host = `127.0.0.1:${await freePort()}`;
-  const config = {
-    version: '0.1',
-    log: { level: 'error', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(bench.dir, 'registry') } },
-    http: { addr: host, ...(tls === undefined ? {} : { tls: { certificate: tls.cert, key: tls.key } }) },
-    ...(auth === undefined ? {} : { auth }),
-  };
-  const file = join(bench.dir, 'registry.yml');
-  // JSON is YAML.
-  writeFileSync(file, JSON.stringify(config));
-  const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' });
-  t.teardown(() => child.kill());
-  await eventually('the registry listens', () => isListening(Number(host.split(':')[1])));
-  return host;
-}
-
-interface Tap {
-  teardown(action: () => unknown): void;
-}
-
-function isListening(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
-    socket.on('connect', () => resolve(true)).on('error', () => resolve(false)).on('close', () => socket.destroy());
-    socket.on('connect', () => socket.end());
-  });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** Not in the foreground: what it asks may be answered by this process. */
-async function skopeo(...args: string[]): Promise<void> {
-  await promisify(execFile)('skopeo', ['--insecure-policy', 'copy', '-q', ...args]);
-}
-
 t.test('plain: the image is the one skopeo pushed, in both of its formats', async (t) => {
   const bench = fetchBench(t);
-  const host = await startRegistry(t, bench);
+  const { host } = await startDockerRegistry(t);
   const layout = makeOciLayout(join(bench.dir, 'a.oci'), { layers: LAYERS, reference: 'v1' });
   const local = await bench.fetch(`oci:${layout}`);
   bench.store.removeImage(local.id);
-  await skopeo('--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${host}/team/app:v1`);
+  await copyImage('--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${host}/team/app:v1`);
   const image = await bench.fetch(`docker://${host}/team/app:v1`);
   t.equal(image.id, local.id, 'the same image from a layout and from a registry');
   t.equal(image.disk.rootHashHex, local.disk.rootHashHex);
-  await skopeo('--dest-tls-verify=false', '--format=v2s2', `oci:${layout}:v1`, `docker://${host}/team/app:docker`);
+  await copyImage('--dest-tls-verify=false', '--format=v2s2', `oci:${layout}:v1`, `docker://${host}/team/app:docker`);
   const docker = await bench.fetch(`docker://${host}/team/app:docker`);
   t.match(docker, { source: 'docker', labels: { version: 'docker' } });
   t.equal(docker.disk.rootHashHex, local.disk.rootHashHex);
@@ -111,9 +62,9 @@ t.test('TLS with an authority of its own, and passwords', async (t) => {
   const tls = makeCertificates(join(bench.dir, 'tls'));
   const passwords = join(bench.dir, 'htpasswd');
   writeFileSync(passwords, execFileSync('htpasswd', ['-nbB', 'me', 'secret']));
-  const host = await startRegistry(t, bench, { tls, auth: { htpasswd: { realm: 'test', path: passwords } } });
+  const { host } = await startDockerRegistry(t, { tls, auth: { htpasswd: { realm: 'test', path: passwords } } });
   const layout = makeOciLayout(join(bench.dir, 'a.oci'), { layers: LAYERS, reference: 'v1' });
-  await skopeo('--dest-tls-verify=false', '--dest-creds=me:secret', `oci:${layout}:v1`, `docker://${host}/app:v1`);
+  await copyImage('--dest-tls-verify=false', '--dest-creds=me:secret', `oci:${layout}:v1`, `docker://${host}/app:v1`);
   const url = `docker://${host}/app:v1`;
   const before = bench.contents();
   await t.rejects(bench.fetch(url, { network: { insecure: SECURE } }), { code: 'NETWORK', message: /the certificate is not trusted/, hint: /certs\.d/ });
@@ -151,9 +102,9 @@ t.test('tokens of a token server', async (t) => {
       return true;
     },
   ], { key: readFileSync(tls.key, 'utf8'), cert: readFileSync(tls.cert, 'utf8') });
-  const host = await startRegistry(t, bench, { tls, auth: { token: { realm: `https://${tokens.host}/token`, service: 'test registry', issuer: 'test', rootcertbundle: tls.cert } } });
+  const { host } = await startDockerRegistry(t, { tls, auth: { token: { realm: `https://${tokens.host}/token`, service: 'test registry', issuer: 'test', rootcertbundle: tls.cert } } });
   const layout = makeOciLayout(join(bench.dir, 'a.oci'), { layers: LAYERS, reference: 'v1' });
-  await skopeo('--dest-tls-verify=false', '--dest-creds=me:secret', `oci:${layout}:v1`, `docker://${host}/app:v1`);
+  await copyImage('--dest-tls-verify=false', '--dest-creds=me:secret', `oci:${layout}:v1`, `docker://${host}/app:v1`);
   for (const server of [host, tokens.host]) {
     mkdirSync(join(bench.dir, 'config/certs.d', server), { recursive: true });
     writeFileSync(join(bench.dir, 'config/certs.d', server, 'ca.crt'), readFileSync(tls.ca));
@@ -181,9 +132,9 @@ function makeToken(tls: Certificates, asked: URLSearchParams): string {
 
 t.test('rkt fetch and rkt run of an image of a registry', async (t) => {
   const bench = fetchBench(t);
-  const host = await startRegistry(t, bench);
+  const { host } = await startDockerRegistry(t);
   const layout = makeOciLayout(join(bench.dir, 'a.oci'), { layers: LAYERS, reference: 'v1' });
-  await skopeo('--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${host}/app:v1`);
+  await copyImage('--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${host}/app:v1`);
   const machine = makeHost('registry');
   t.teardown(machine.close);
   const env = { HOME: machine.workDir, XDG_RUNTIME_DIR: undefined };
@@ -206,3 +157,61 @@ t.test('rkt fetch and rkt run of an image of a registry', async (t) => {
   t.equal(ran.stdout.toString(), 'from a registry\n');
   t.equal(ran.status, 1, 'the upper layer has taken the file away');
 });
+
+t.test('twenty processes that want the same new image fetch and render it once', async (t) => {
+  const image = registryImage({ layers: LAYERS });
+  const server = await serve(t, [registryHandler(image)]);
+  const machine = makeHost('registry-many');
+  t.teardown(machine.close);
+  const env = { HOME: machine.workDir, XDG_RUNTIME_DIR: undefined };
+  const stage1 = `--stage1-path=${makeStubStage1(join(machine.workDir, 'stub.aci'))}`;
+  const url = `docker://${server.host}/app:v1`;
+  const commands = Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? ['fetch', '--full', url] : ['prepare', stage1, url]));
+  const results = await Promise.all(commands.map((command) => machine.rkt(['--insecure-options=http,image', ...command], { env })));
+  for (const { status, stderr } of results) t.equal(status, 0, stderr);
+  t.equal(new Set(results.filter((_, index) => index % 2 === 0).map(({ stdout }) => stdout.toString())).size, 1);
+  for (const digest of [image.manifest.config.digest, ...image.manifest.layers.map((layer) => layer.digest)]) t.equal(server.count(`/blobs/${digest}`), 1);
+  t.equal(results.filter(({ stderr }) => stderr.includes('fetch: sha256:') || stderr.includes('prepare: sha256:')).length, 1, 'one of them has told of layers');
+  const listing = machine.listing();
+  t.equal(listing.filter((path) => /^cas\/tree\/[^/]+\/disk /.test(path)).length, 1);
+  t.strictSame(listing.filter((path) => /^cas\/(?:tmp|locks)\/./.test(path)), [], 'nothing unfinished, no lock is left');
+});
+
+t.test('progress on a terminal: a line for each layer that is under way, a line for each that is complete', async (t) => {
+  const image = registryImage({ layers: [[{ path: 'a', content: Buffer.from(seededRandom(1).bytes(200_000)) }], [{ path: 'b', content: Buffer.from(seededRandom(2).bytes(200_000)) }]] });
+  const slowly: Handler = ({ url = '' }, response) => {
+    const digest = image.manifest.layers.map((layer) => layer.digest).find((candidate) => url.includes(candidate));
+    const bytes = image.blobs.get(digest ?? '');
+    if (bytes === undefined) return false;
+    response.writeHead(200, { 'content-length': bytes.length });
+    const pieces = 10;
+    for (let piece = 0; piece < pieces; piece++) {
+      const part = bytes.subarray(Math.floor((piece * bytes.length) / pieces), Math.floor(((piece + 1) * bytes.length) / pieces));
+      setTimeout(() => (piece + 1 < pieces ? response.write(part) : response.end(part)), piece * 150);
+    }
+    return true;
+  };
+  const server = await serve(t, [slowly, registryHandler(image)]);
+  const machine = makeHost('registry-terminal');
+  t.teardown(machine.close);
+  const { status, screen } = await onTerminal([PROGRAM, `--dir=${machine.dataDir}`, '--insecure-options=http,image', 'fetch', '--full', `docker://${server.host}/app:v1`], [], { HOME: machine.workDir });
+  t.equal(status, 0, screen);
+  const [first = '', second = ''] = image.manifest.layers.map(({ digest }) => digest.slice(0, 'sha256:'.length + 12));
+  t.match(screen, new RegExp(`${first}: [1-9]\\d?% of 19\\dKiB\n${second}: [1-9]\\d?% of 19\\dKiB`), 'both at a time');
+  for (const layer of [first, second]) t.match(screen, new RegExp(`${layer}: 19\\dKiB\n`));
+  // What a person sees in the end: cursor movements carried out.
+  t.match(shown(screen), new RegExp(`^(?:sha256:[0-9a-f]{12}: 19\\dKiB\n){2}sha512-[0-9a-f]{64}\n$`));
+});
+
+/** The screen after "to the beginning of the line", "clear it" and "a line up". */
+function shown(output: string): string {
+  const lines = [''];
+  let row = 0;
+  for (const [token] of output.replace(/^.*?\r(?=\x1b\[K)/, '').matchAll(/\r|\n|\x1b\[K|\x1b\[A|[^\r\n\x1b]+/g)) {
+    if (token === '\n') lines[++row] ??= '';
+    else if (token === '\x1b[A') row--;
+    else if (token === '\x1b[K') lines[row] = '';
+    else if (token !== '\r') lines[row] += token;
+  }
+  return lines.join('\n');
+}

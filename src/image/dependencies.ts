@@ -23,6 +23,7 @@ const CHAIN_MAX = 32;
 /** Uppermost first. All are in the store afterwards. Throws RktError. */
 export async function resolveDependencies(dependent: { id: string; manifest: ImageManifest; origin: string }, context: FetchContext): Promise<ResolvedDependency[]> {
   const { id, manifest, origin } = dependent;
+  if (context.chain.includes(id)) throw new RktError('BAD_IMAGE', `${origin}: recursion error, image with key ${id} already referenced by a parent image`);
   const chain = [...context.chain, id];
   if (chain.length > CHAIN_MAX) throw new RktError('LIMIT', `${origin}: images that depend on one another more than ${CHAIN_MAX} deep`);
   const resolved: ResolvedDependency[] = [];

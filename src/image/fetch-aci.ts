@@ -12,7 +12,7 @@ import type { Workspace } from '../store/workspace.ts';
 import { readSignature, SIGNATURE_MAX_BYTES, verifyAciFile } from './aci-signature.ts';
 import { networkOf } from './fetch-types.ts';
 import type { FetchOptions } from './fetch-types.ts';
-import { openRegularFile, streamOf, wholeFile } from './file-slice.ts';
+import { streamOfFile } from './file-slice.ts';
 import { wholeBody } from './http/body.ts';
 import type { HttpResponse } from './http/types.ts';
 import { download, rangeHeaders } from './http/download.ts';
@@ -31,6 +31,8 @@ export interface WantedAci {
   /** Where its signature is; default: beside it, with `.asc` behind the name. */
   signatureUrl?: string;
   publicKeyUrls?: readonly string[];
+  /** Another image is being fetched that depends on it. */
+  isDependency?: boolean;
 }
 
 export interface DownloadedAci {
@@ -57,7 +59,7 @@ const NOT_MODIFIED = 304;
 /** Throws RktError; then the store is as it was. */
 export async function fetchAci<T>(wanted: WantedAci, use: AciUse<T>, options: FetchOptions): Promise<T> {
   const key = `${use.kind}:${wanted.url}`;
-  return await fetchRemote({ key, text: wanted.url, find: use.find, isFresh }, options, async (last) => {
+  return await fetchRemote({ key, text: wanted.url, find: use.find, isFresh, mayWait: wanted.isDependency !== true }, options, async (last) => {
     const network = openNetwork(networkOf(options, wanted.text));
     const workspace = options.store.openWorkspace();
     try {
@@ -112,7 +114,7 @@ async function fetchNow<T>(wanted: WantedAci, use: AciUse<T>, { key, options, ne
   const source = {
     name: wanted.url,
     sizeBytes: contentLengthOf(first),
-    open: (): ByteSource => (opened++ === 0 ? savedTo(file, stream(wanted, { network, first })) : readBack(file)),
+    open: (): ByteSource => (opened++ === 0 ? savedTo(file, stream(wanted, { network, first })) : streamOfFile(file)),
   };
   return remember(await use.take({ source, vouch, workspace }));
 }
@@ -158,15 +160,6 @@ async function* savedTo(path: string, source: ByteSource): AsyncGenerator<Uint8A
     throw fileError(error, `cannot write ${path}`);
   } finally {
     closeSync(fd);
-  }
-}
-
-async function* readBack(path: string): AsyncGenerator<Uint8Array> {
-  const file = openRegularFile(path);
-  try {
-    yield* streamOf(wholeFile(file));
-  } finally {
-    file.close();
   }
 }
 

@@ -36,7 +36,7 @@ export async function importFromRegistry(wanted: WantedFromRegistry, context: Fe
   const key = [`docker:${canonicalReference(reference)}`, platformText(platformOf(context))].join(' ');
   // What has this digest does not change; but who keeps layers may not have all of them yet.
   const isFresh = (): boolean => reference.digest !== undefined && context.keepLayers !== true;
-  return await fetchRemote({ key, text, find: (record) => stillThere(record, context.store), isFresh }, context, async (last) => {
+  return await fetchRemote({ key, text, find: (record) => stillThere(record, context.store), isFresh, mayWait: true }, context, async (last) => {
     const network = openNetwork(networkOf(context, text));
     try {
       return await fetchNow(wanted, { key, context, network, last });

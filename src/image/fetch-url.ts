@@ -16,7 +16,7 @@ export interface WantedUrl extends WantedAci {
 /** Throws RktError; then the store is as it was. */
 export async function importFromUrl(wanted: WantedUrl, context: FetchContext): Promise<Imported> {
   const { expected, latest = false } = wanted;
-  return await fetchAci<Imported>(wanted, {
+  return await fetchAci<Imported>({ ...wanted, isDependency: context.chain.length > 0 }, {
     kind: 'aci',
     find: (record) => stillThere(record, context.store),
     identify: ({ image, manifest }) => ({ id: image.id, manifest }),

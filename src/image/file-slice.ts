@@ -91,6 +91,16 @@ export async function* streamOf(slice: FileSlice): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** The bytes of a file that is opened when the first are asked for. */
+export async function* streamOfFile(path: string): AsyncGenerator<Uint8Array> {
+  const file = openRegularFile(path);
+  try {
+    yield* streamOf(wholeFile(file));
+  } finally {
+    file.close();
+  }
+}
+
 async function readChunk(slice: FileSlice, offsetBytes: number): Promise<Uint8Array> {
   const sizeBytes = Math.min(CHUNK_BYTES, slice.offsetBytes + slice.sizeBytes - offsetBytes);
   const buffer = Buffer.allocUnsafeSlow(sizeBytes);

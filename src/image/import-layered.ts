@@ -8,7 +8,7 @@ import type { Workspace } from '../store/workspace.ts';
 import { convertImage } from './convert.ts';
 import { partProgress, warnings } from './fetch-types.ts';
 import type { FetchContext, Imported } from './fetch-types.ts';
-import { openRegularFile, streamOf, wholeFile } from './file-slice.ts';
+import { streamOfFile } from './file-slice.ts';
 import type { LayerBlob, LayeredImage } from './layered-image.ts';
 
 export interface LayeredOrigin {
@@ -74,16 +74,7 @@ async function renderLayered(image: LayeredImage, rendering: Rendering): Promise
 /** The layer as it was kept, if it was. Its digest is checked like any other. */
 function withKeptBlob(layer: LayerBlob, store: Store): LayerBlob {
   const path = layer.digest === undefined ? undefined : store.keptBlob(layer.digest);
-  if (path === undefined) return layer;
-  async function* open(keptPath: string): AsyncGenerator<Uint8Array> {
-    const file = openRegularFile(keptPath);
-    try {
-      yield* streamOf(wholeFile(file));
-    } finally {
-      file.close();
-    }
-  }
-  return { ...layer, open: () => open(path) };
+  return path === undefined ? layer : { ...layer, open: () => streamOfFile(path) };
 }
 
 async function renderFrom(layers: readonly LayerBlob[], { origin, context, workspace }: Rendering): Promise<NewDisk> {

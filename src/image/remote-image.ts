@@ -13,6 +13,8 @@ export interface RemoteImage<T> {
   find: (record: RemoteRecord) => T | undefined;
   /** Whether what was fetched then need not be asked for again, whatever the policy says. */
   isFresh: (record: RemoteRecord) => boolean;
+  /** Whether to wait for others that fetch the same. Who fetches for the sake of another image must not: two that wait for each other would wait for ever. */
+  mayWait: boolean;
 }
 
 /** What was fetched the last time and is still in the store. */
@@ -21,7 +23,7 @@ export interface Known<T> {
   found: T;
 }
 
-/** Calls `fetchNow` unless the store has the image and may answer; only one process at a time does so for one key. */
+/** Calls `fetchNow` unless the store has the image and may answer; of those that may wait, one at a time for one key. */
 export async function fetchRemote<T>(remote: RemoteImage<T>, options: FetchOptions, fetchNow: (last: Known<T> | undefined) => Promise<T>): Promise<T> {
   const { store } = options;
   const { key, text } = remote;
@@ -34,7 +36,7 @@ export async function fetchRemote<T>(remote: RemoteImage<T>, options: FetchOptio
   if (policy === 'never') throw new RktError('NOT_FOUND', `${text}: not in the store`, { hint: 'the pull policy "never" does not allow to fetch it' });
 
   const waitingSinceMs = Date.now();
-  return await store.withRemoteLock(key, async () => {
+  const fetch = async (): Promise<T> => {
     const last = recall(remote, options);
     // Whoever had the lock before may have asked after this one wanted to.
     if (last !== undefined && (policy === 'new' || last.record.downloadTimeMs >= waitingSinceMs)) return last.found;
@@ -43,7 +45,8 @@ export async function fetchRemote<T>(remote: RemoteImage<T>, options: FetchOptio
       return last.found;
     }
     return await fetchNow(last);
-  });
+  };
+  return remote.mayWait ? await store.withRemoteLock(key, fetch) : await fetch();
 }
 
 function recall<T>({ key, find }: RemoteImage<T>, options: FetchOptions): Known<T> | undefined {

@@ -1,27 +1,59 @@
-/** Debian's docker-registry on this machine, over plain http, and skopeo that pushes to it. */
-import { execFileSync, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
+/** Debian's docker-registry on this machine, and skopeo that pushes to it. */
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { MemoryRegistry } from './cosign.ts';
 import { eventually } from './rkt.ts';
 import { scratchDir } from './scratch-dir.ts';
 
+export interface DockerRegistryOptions {
+  /** Files in PEM form; without them it speaks plain http. */
+  tls?: { cert: string; key: string };
+  /** Section `auth` of its configuration. */
+  auth?: Record<string, Record<string, string>>;
+}
+
 export interface DockerRegistry {
-  /** `localhost:PORT`. */
+  /** `127.0.0.1:PORT`. */
   host: string;
 }
 
-export async function startDockerRegistry(t: { teardown(action: () => unknown): void }): Promise<DockerRegistry> {
+/** It ends with the test. */
+export async function startDockerRegistry(t: { teardown(action: () => unknown): void }, { tls, auth }: DockerRegistryOptions = {}): Promise<DockerRegistry> {
   const directory = scratchDir(t, 'docker-registry');
   const port = await freePort();
-  const config = join(directory, 'config.yml');
-  writeFileSync(config, `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${directory}/store}}\nhttp: {addr: 127.0.0.1:${port}}\n`);
-  const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
+  const host = `127.0.0.1:${port}`;
+  const config = {
+    version: '0.1',
+    log: { level: 'error', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: join(directory, 'store') } },
+    http: { addr: host, ...(tls === undefined ? {} : { tls: { certificate: tls.cert, key: tls.key } }) },
+    ...(auth === undefined ? {} : { auth }),
+  };
+  const file = join(directory, 'config.yml');
+  // JSON is YAML.
+  writeFileSync(file, JSON.stringify(config));
+  const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' });
   t.teardown(() => child.kill('SIGKILL'));
-  await eventually('docker-registry answers', () => fetch(`http://127.0.0.1:${port}/v2/`).then((response) => response.ok, () => false));
-  return { host: `localhost:${port}` };
+  await eventually('docker-registry listens', () => isListening(port));
+  return { host };
+}
+
+function isListening(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.end();
+      resolve(true);
+    }).on('error', () => resolve(false));
+  });
+}
+
+/** Copies an image while this process goes on: what skopeo asks may be answered by it. */
+export async function copyImage(...args: string[]): Promise<void> {
+  await promisify(execFile)('skopeo', ['--insecure-policy', 'copy', '-q', ...args]);
 }
 
 /** As skopeo ends with a failure, its words are in the error. */

@@ -5,6 +5,7 @@ const SECONDS = Number(process.env['RKT_FUZZ_SECONDS'] ?? 0);
 
 /** `fuzz` tries the input of one round after the other as long as it may, and says what came of them. */
 export function fuzzForLong(name: string, fuzz: (seed: number, mayGoOn: (round: number) => boolean) => unknown): void {
+  if (SECONDS > 0) t.setTimeout((SECONDS + 120) * 1000);
   t.test(`${name}, for long`, { skip: SECONDS > 0 ? false : 'RKT_FUZZ_SECONDS is not set', timeout: (SECONDS + 60) * 1000 }, async (t) => {
     const seed = Date.now() % 2 ** 31;
     t.comment(`seed ${seed}`);

@@ -6,8 +6,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const PROGRAM = fileURLToPath(new URL('../../bin/rkt', import.meta.url));
-/** The same without its launcher, and with a quick clock. */
-const QUICK_PROGRAM = ['--disable-warning=ExperimentalWarning', `--import=${new URL('quick-clock.ts', import.meta.url).href}`, fileURLToPath(new URL('../../dist/cli/rkt.js', import.meta.url))];
+/** The same as its launcher starts it, with a quick clock. */
+function quickProgram(): string[] {
+  const [bundle, source] = ['../../dist/cli/rkt.js', '../../src/cli/main.ts'].map((path) => fileURLToPath(new URL(path, import.meta.url))) as [string, string];
+  return ['--disable-warning=ExperimentalWarning', `--import=${new URL('quick-clock.ts', import.meta.url).href}`, existsSync(bundle) ? bundle : source];
+}
 
 export interface RunResult {
   status: number | null;
@@ -41,7 +44,7 @@ export function makeHost(name: string, options: { dataDir?: string; quickClock?:
   const root = mkdtempSync(join(tmpdir(), `rkt-test-${name}-`));
   const dataDir = options.dataDir ?? join(root, 'data');
   const start = (args: readonly string[], runOptions: RunOptions = {}): { child: ChildProcess; ended: Promise<RunResult> } => {
-    const [program, before] = options.quickClock === true ? [process.execPath, QUICK_PROGRAM] : [PROGRAM, []];
+    const [program, before] = options.quickClock === true ? [process.execPath, quickProgram()] : [PROGRAM, []];
     const child = spawn(program, [...before, `--dir=${dataDir}`, ...args], {
       cwd: runOptions.cwd ?? root,
       env: { ...process.env, ...runOptions.env },

@@ -109,7 +109,8 @@ t.test('version', async (t) => {
   writeFileSync(join(installDir, 'dist/stage1-kvm/init'), '#!/bin/sh\n[ "$1" = accel-report ] && echo \'{"chosen":"tcg","reason":"no /dev/kvm"}\'\n', { mode: 0o755 });
   const config = JSON.parse((await rkt(['config', '--dir=/nonexistent'], { installDir })).stdout) as { stage0: unknown[]; stage1: unknown };
   t.match(config.stage1, { built: true, kernel: { source: 'debian', release: '6.1.0-56-cloud-amd64' }, accelerator: { chosen: 'tcg', reason: 'no /dev/kvm' } });
-  t.match(config.stage0.at(-1), { rktKind: 'stage1', name: 'coreos.com/rkt/stage1-kvm', version: '2.0.0', location: join(installDir, 'dist/stage1-kvm.aci') });
+  t.strictSame(config.stage0.at(-1), { rktVersion: 'v1', rktKind: 'store', keepLayers: false });
+  t.match(config.stage0.at(-2), { rktKind: 'stage1', name: 'coreos.com/rkt/stage1-kvm', version: '2.0.0', location: join(installDir, 'dist/stage1-kvm.aci') });
 });
 
 t.test('constants that are written twice', async (t) => {
@@ -141,12 +142,14 @@ t.test('configuration: layers, merging, mistakes', async (t) => {
   put('usr/paths.d/p.json', { rktKind: 'paths', rktVersion: 'v1', data: '/system/data', 'stage1-images': '/system/images' });
   put('user/paths.d/p.json', { rktKind: 'paths', rktVersion: 'v1', data: '/user/data' });
   put('etc/stage1.d/s.json', { rktKind: 'stage1', rktVersion: 'v1', name: 'example.com/s', version: '1', location: '/x.aci' });
+  put('etc/store.d/k.json', { rktKind: 'store', rktVersion: 'v1', keepLayers: true });
   const { stage0 } = JSON.parse((await config()).stdout) as { stage0: unknown[] };
   t.strictSame(stage0, [
     { rktVersion: 'v1', rktKind: 'auth', domains: ['bar.com'], type: 'basic', credentials: { user: 'system', password: 'p' } },
     { rktVersion: 'v1', rktKind: 'auth', domains: ['foo.com'], type: 'basic', credentials: { user: 'local', password: 'q' } },
     { rktVersion: 'v1', rktKind: 'paths', data: '/user/data', 'stage1-images': '/system/images' },
     { rktVersion: 'v1', rktKind: 'stage1', location: '/x.aci', name: 'example.com/s', version: '1' },
+    { rktVersion: 'v1', rktKind: 'store', keepLayers: true },
   ]);
 
   const mistakes: [string, unknown, string][] = [

@@ -41,12 +41,17 @@ export function networkFailure(url: URL, error: unknown): unknown {
   if (!(error instanceof Error) || error.name === 'AbortError' || error instanceof RktError || error instanceof TransientFailure) return error;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (CERTIFICATE_ERRORS.test(code)) {
-    return new RktError('NETWORK', `${shownUrl(url)}: the certificate is not trusted: ${error.message}`, { cause: error, hint: `if its authority is to be trusted, put the authority's certificate into certs.d/${url.host}/ca.crt of the configuration directory` });
+    return new RktError('NETWORK', `${shownUrl(url)}: the certificate is not trusted: ${certificateComplaint(error)}`, { cause: error, hint: `if its authority is to be trusted, put the authority's certificate into certs.d/${url.host}/ca.crt of the configuration directory` });
   }
   // Node's words would say the same once more.
   const [lasting, transient] = [LASTING[code], TRANSIENT[code]];
   if (lasting !== undefined) return new RktError('NETWORK', `${shownUrl(url)}: ${lasting}`);
   return new TransientFailure(new RktError('NETWORK', `${shownUrl(url)}: ${transient ?? error.message}`, transient === undefined ? { cause: error } : {}));
+}
+
+/** Node goes on with advice for people who start Node themselves. */
+function certificateComplaint({ message }: Error): string {
+  return message.split(';')[0] ?? message;
 }
 
 /** The failure an answer stands for. rkt's words. */

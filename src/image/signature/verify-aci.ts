@@ -14,12 +14,13 @@ interface KeystoreKey extends ParsedPublicKey {
 }
 
 export const verifyAci: VerifyAci = async (subject, options) => {
-  const packets = await parseDetachedSignature(subject.signature);
+  const refuse = (error: unknown): never => {
+    throw explained(error, subject);
+  };
+  const packets = await parseDetachedSignature(subject.signature).catch(refuse);
   await maybeAddKeys(subject, options);
   const keys = await loadKeys(subject.name, options.configDirs);
-  const signer = await verifyDetached(subject.file, { packets, keys, now: new Date() }).catch((error: unknown) => {
-    throw explained(error, subject);
-  });
+  const signer = await verifyDetached(subject.file, { packets, keys, now: new Date() }).catch(refuse);
   options.onMessage(['signature verified:', ...signer.userIds.map((userId) => `  ${printable(userId)}`)].join('\n'));
   return { kind: 'openpgp', fingerprint: signer.fingerprint, identity: signer.userIds[0] ?? '', prefix: signer.prefix };
 };
