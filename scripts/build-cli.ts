@@ -5,7 +5,7 @@
  * Takes a second.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import type { Plugin } from 'esbuild';
@@ -50,12 +50,14 @@ const ROOT = join(import.meta.dirname, '..');
 const OUTPUT_DIRECTORY = join(ROOT, 'dist/cli');
 
 export async function buildCli(): Promise<void> {
-  rmSync(OUTPUT_DIRECTORY, { recursive: true, force: true });
-  mkdirSync(OUTPUT_DIRECTORY, { recursive: true });
+  // Beside, so that an rkt that is started meanwhile finds the old one.
+  const fresh = `${OUTPUT_DIRECTORY}.new`;
+  rmSync(fresh, { recursive: true, force: true });
+  mkdirSync(fresh, { recursive: true });
   await build({
     absWorkingDir: ROOT,
     entryPoints: { main: 'src/cli/main.ts' },
-    outdir: OUTPUT_DIRECTORY,
+    outdir: fresh,
     bundle: true,
     format: 'esm',
     platform: 'node',
@@ -68,8 +70,17 @@ export async function buildCli(): Promise<void> {
     legalComments: 'none',
     logLevel: 'warning',
   });
-  writeFileSync(join(OUTPUT_DIRECTORY, 'rkt.js'), ENTRY);
+  writeFileSync(join(fresh, 'rkt.js'), ENTRY);
+  replaceDirectory(OUTPUT_DIRECTORY, fresh);
   warmUp();
+}
+
+function replaceDirectory(directory: string, fresh: string): void {
+  const old = `${directory}.old`;
+  rmSync(old, { recursive: true, force: true });
+  if (existsSync(directory)) renameSync(directory, old);
+  renameSync(fresh, directory);
+  rmSync(old, { recursive: true, force: true });
 }
 
 /** Runs rkt once, so that the cache is there before the first user is. */

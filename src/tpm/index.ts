@@ -3,7 +3,6 @@ export { concatBytes, equalBytes, fromHex, isHex, toHex } from './bytes.ts';
 export { canonicalJson, isJsonObject, type Json, type JsonObject } from './canonical-json.ts';
 export { celJson, celRecords, jsonSequence } from './cel.ts';
 export { errorResponse, execute, executeSync, messageSize, TPM_HEADER_BYTES, TPM_MAX_MESSAGE_BYTES, type TpmCommand, type TpmTransport } from './command.ts';
-export * from './commands/credential.ts';
 export * from './commands/key.ts';
 export * from './commands/nv.ts';
 export * from './commands/pcr.ts';

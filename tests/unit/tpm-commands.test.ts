@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { policySecret, startPolicySession, activateCredential, makeCredential, attestationKeyTemplate, concatBytes, createHostKey, createPrimary, digestsOf, endorsePodKey, flushContext, fromHex, getPcrBanks, getProperties, getRandom, KEY_HANDLES, nameOf, nvRead, parseAttestedQuote, parsePublicArea, pcrExtend, pcrRead, pcrReset, podKeyName, quote, QUOTED_PCRS, quotePod, readPcrs, readPublic, requirePodBanks, selfTest, sha256, shutdown, startup, toHex, TPM_RC, TPM_RH, TpmResponseError, QUOTE_SELECTIONS, type PcrSelection } from '../../src/tpm/index.ts';
+import { attestationKeyTemplate, concatBytes, createHostKey, createPrimary, digestsOf, endorsePodKey, flushContext, fromHex, getPcrBanks, getProperties, getRandom, KEY_HANDLES, nameOf, nvRead, parseAttestedQuote, parsePublicArea, pcrExtend, pcrRead, pcrReset, podKeyName, quote, QUOTED_PCRS, quotePod, readPcrs, readPublic, requirePodBanks, selfTest, sha256, shutdown, startup, toHex, TPM_RC, TPM_RH, TpmResponseError, QUOTE_SELECTIONS, type PcrSelection } from '../../src/tpm/index.ts';
 import { responseFrame } from '../helpers/tpm-responses.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { startSwtpm } from '../helpers/swtpm.ts';
@@ -112,17 +112,6 @@ t.test('a TPM as a pod gets it', async (t) => {
     }
   });
 
-  await t.test('proves that two keys live in it', async (t) => {
-    const endorsementKey = await tpm.run(createPrimary(TPM_RH.endorsement, endorsementKeyTemplate()));
-    const attestationKey = await tpm.run(createPrimary(TPM_RH.endorsement, attestationKeyTemplate('ecc-p256')));
-    const credential = text('a secret');
-    const challenge = await tpm.run(makeCredential(endorsementKey.handle, credential, attestationKey.name));
-    const { session } = await tpm.run(startPolicySession('sha256', new Uint8Array(16)));
-    await tpm.run(policySecret(TPM_RH.endorsement, session));
-    t.same(await tpm.run(activateCredential({ attestationKey: attestationKey.handle, endorsementKey: endorsementKey.handle, endorsementSession: session }, challenge)), credential);
-    for (const { handle } of [endorsementKey, attestationKey]) await tpm.run(flushContext(handle));
-  });
-
   await t.test('refuses in words', async (t) => {
     await t.rejects(tpm.run(nvRead(0x01c00002, { offsetBytes: 0, sizeBytes: 1 })), { message: 'TPM2_NV_Read: TPM_RC_HANDLE (0x18b), handle 1' });
     await t.rejects(tpm.run(quote({ keyHandle: TPM_RH.owner, qualifyingData: new Uint8Array(0), selections: [] })), { message: /^TPM2_Quote: TPM_RC_VALUE \(0x184\), handle 1$/ });
@@ -131,12 +120,6 @@ t.test('a TPM as a pod gets it', async (t) => {
   });
   await tpm.run(shutdown('clear'));
 });
-
-/** The ECC template of TCG's EK Credential Profile (L-2). */
-function endorsementKeyTemplate(): Uint8Array {
-  const policy = '837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa';
-  return fromHex(`0023000b000300b2${'0020'}${policy}0006008000430010000300100020${'00'.repeat(32)}0020${'00'.repeat(32)}`, 'template');
-}
 
 t.test('answers that no TPM gives', (t) => {
   const read = pcrRead([{ bank: 'sha256', pcrs: [0] }]);
