@@ -1,7 +1,7 @@
 /** An ordinary user's pods, on a machine where root has never used rkt: an image from a registry, everything in the home directory, user-mode network with a published port, from fetch to gc. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { skopeo, startDockerRegistry } from './helpers/docker-registry.ts';
 import { makeOciLayout } from './helpers/make-image.ts';
-import { fetchPath, hideDirectories, startServer } from './helpers/network-host.ts';
+import { fetchPath, hideDirectories, run, startServer } from './helpers/network-host.ts';
 import { eventually, PROGRAM } from './helpers/rkt.ts';
 import { scratchDir } from './helpers/scratch-dir.ts';
 
@@ -24,12 +24,25 @@ if (isRoot) {
   chownSync(home, UID, UID);
   hideDirectories(['/var/lib', '/run', '/etc/rkt', '/usr/lib/rkt']);
 }
+const program = isRoot ? reachableProgram() : PROGRAM;
 chmodSync(home, 0o700);
 
 const { host: registry } = await startDockerRegistry(t);
 const layout = makeOciLayout(join(scratchDir(t, 'unprivileged'), 'web.oci'), { exec: ['/bin/busybox', 'httpd', '-f', '-p', '80', '-h', '/etc'], ports: ['80/tcp'] });
 skopeo(['--insecure-policy', 'copy', '--dest-tls-verify=false', `oci:${layout}`, `docker://${registry}/team/web:1`]);
 const image = `docker://${registry}/team/web:1`;
+
+/** The checkout may lie where only root can go: shown, to this test alone, at a place for everybody. */
+function reachableProgram(): string {
+  const place = mkdtempSync(join(tmpdir(), 'rkt-test-program-'));
+  chmodSync(place, 0o755);
+  run(`mount --bind ${join(PROGRAM, '../..')} ${place}`);
+  t.teardown(() => {
+    run(`umount -l ${place}`);
+    rmdirSync(place);
+  });
+  return join(place, 'bin/rkt');
+}
 
 interface Ended {
   status: number | null;
@@ -39,7 +52,7 @@ interface Ended {
 
 /** With nothing in the environment but what every login has. */
 function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(PROGRAM, ['--insecure-options=http', ...args], {
+  const child = spawn(program, ['--insecure-options=http', ...args], {
     cwd: home,
     env: { HOME: home, PATH: '/usr/local/bin:/usr/bin:/bin' },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -64,7 +77,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-const reachable = isRoot && (statSync(PROGRAM).mode & 0o005) !== 0o005 ? 'the program is not for others to run' : false;
+const reachable = isRoot && (statSync(program).mode & 0o005) !== 0o005 ? 'the program is not for others to run' : false;
 
 t.test('from start to gc, with a published port', { skip: reachable }, async (t) => {
   const port = await freePort();
