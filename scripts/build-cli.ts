@@ -66,7 +66,6 @@ export async function buildCli(): Promise<void> {
     // Names stay readable in stack traces; what is left out is syntax and space.
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['ffi-rs'],
     legalComments: 'none',
     logLevel: 'warning',
   });

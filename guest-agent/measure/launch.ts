@@ -1,9 +1,9 @@
 /** What is measured of a pod's start, from the very message the agent then acts on. */
+import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import type { JsonObject } from '../../src/tpm/canonical-json.ts';
 import { launchMeasurements, type PodDisk } from '../../src/tpm/measured-manifest.ts';
 import type { Measurement } from '../../src/tpm/measurements.ts';
 import type { StartMessage } from '../messages.ts';
-import { NATIVE_HASHES } from './measurer.ts';
 
 /** @throws RktError when manifest and disks do not belong together */
 export function measurementsOf(start: StartMessage): Measurement[] {

@@ -2,15 +2,12 @@
  * What the agent measures into the pod's TPM, each event before the thing it speaks of is done. The host is told of an event
  * first, so that it can write the log that belongs to the registers; it lets no other change of them pass.
  */
+import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import { concatBytes, toHex } from '../../src/tpm/bytes.ts';
 import { executeSync, type TpmTransport } from '../../src/tpm/command.ts';
 import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
-import type { BankHashes } from '../../src/tpm/hash-algorithms.ts';
 import { eventOf, type Measurement } from '../../src/tpm/measurements.ts';
 import { openTpm, type TpmDevice } from './tpm-device.ts';
-
-/** In C: under emulation the same in JavaScript takes a tenth of a second for a manifest. */
-export const NATIVE_HASHES: BankHashes = { sha256: (data) => sys.hash(256, data), sha384: (data) => sys.hash(384, data) };
 
 export interface MeasurerOptions {
   /** What the host has measured before the guest ran. */

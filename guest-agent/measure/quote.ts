@@ -1,11 +1,12 @@
 /** A quote that an app has asked for, as the document a verifier reads. */
+import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import { RktError } from '../../src/error.ts';
 import { fromHex } from '../../src/tpm/bytes.ts';
 import { readPcrs } from '../../src/tpm/commands/pcr.ts';
 import { buildEvidence, type PodKeyEndorsement } from '../../src/tpm/evidence.ts';
 import { parseNonce, podKeyName, QUOTE_SELECTIONS, quoteBinding, quotePod, type RuntimeData } from '../../src/tpm/pod-key.ts';
 import { BadRequest } from './attest-server.ts';
-import { NATIVE_HASHES, type Measurer } from './measurer.ts';
+import type { Measurer } from './measurer.ts';
 
 export interface QuoteRequest {
   uuid: string;

@@ -81,14 +81,15 @@ export interface Measurer {
 export async function measure({ transport, files }: Measurer, event: MeasuredEvent): Promise<void> {
   if ((await files.readPending()) !== null) throw new RktError('STATE', 'an earlier measurement was not completed', { hint: 'the event log and the TPM of this pod may disagree' });
   const logSizeBytes = await files.logSizeBytes();
-  const before = await readPod(transport, event.pcr);
+  const before = await readRegister(transport, event.pcr);
   await files.writePending(encodePending({ logSizeBytes, before, event }));
   await execute(transport, pcrExtend(event.pcr, event.digests));
   await files.appendLog(event.record);
   await files.removePending();
 }
 
-async function readPod(transport: TpmTransport, pcr: number): Promise<TaggedDigest[]> {
+/** The PCR in each bank, as a note has it. */
+export async function readRegister(transport: TpmTransport, pcr: number): Promise<TaggedDigest[]> {
   const values = await readPcrs(transport, POD_BANKS.map((bank) => ({ bank, pcrs: [pcr] })));
   return POD_BANKS.map((algorithm) => ({ algorithm, digest: values.get(algorithm)!.get(pcr)! }));
 }
@@ -155,7 +156,7 @@ export async function recover(measurer: Measurer): Promise<Recovery['action'] | 
 
 async function completeStep({ transport, files }: Measurer, pending: PendingMeasurement): Promise<Recovery['action']> {
   const { event, logSizeBytes } = pending;
-  const found = await readPod(transport, event.pcr);
+  const found = await readRegister(transport, event.pcr);
   const current: PcrBanks = new Map(found.map(({ algorithm, digest }) => [algorithm, new Map([[event.pcr, digest]])]));
   const plan = planRecovery(pending, { log: await files.readLog(), current });
   if (plan.action === 'discard') return plan.action;

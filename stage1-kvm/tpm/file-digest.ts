@@ -1,7 +1,7 @@
 /** SHA-256 of files that hardly ever change: VMM, firmware, kernel, initramfs. */
 import { MAP_PRIVATE, PROT_READ } from '../../runtime/abi.gen.ts';
 import { SysError } from '../../runtime/linux/errors.ts';
-import { fstat, makeDirectories, readText } from '../../runtime/linux/files.ts';
+import { fstat, makeDirectories, readText, type Status } from '../../runtime/linux/files.ts';
 import { writeJson } from '../../runtime/linux/json-file.ts';
 import { mapMemory, unmapMemory } from '../../runtime/linux/memory.ts';
 import { toHex } from '../../src/tpm/bytes.ts';
@@ -21,8 +21,9 @@ interface DigestRecord {
  * its inode nor any of its times changes: a change of the content always changes ctime.
  */
 export function fileDigest(fd: number, name: string): string {
-  const { inode, device, sizeBytes } = fstat(fd);
-  const identity = identityOf(fd);
+  const status = fstat(fd);
+  const { inode, device, sizeBytes } = status;
+  const identity = identityOf(status);
   const path = `${RECORD_DIRECTORY}/${device.major}-${device.minor}-${inode}.json`;
   const known = readRecord(path);
   if (known?.identity === identity) return known.sha256;
@@ -31,13 +32,12 @@ export function fileDigest(fd: number, name: string): string {
   const sha256 = toHex(sys.hash(256, new Uint8Array(mapping.buffer)));
   unmapMemory(mapping);
   // A file that changed meanwhile is not what was hashed.
-  if (identityOf(fd) !== identity) throw new Stage1Error(`${name}: changed while it was being measured`, 'try again');
+  if (identityOf(fstat(fd)) !== identity) throw new Stage1Error(`${name}: changed while it was being measured`, 'try again');
   remember(path, { identity, sha256 });
   return sha256;
 }
 
-function identityOf(fd: number): string {
-  const { device, inode, sizeBytes, modifiedNs, changedNs } = fstat(fd);
+function identityOf({ device, inode, sizeBytes, modifiedNs, changedNs }: Status): string {
   return [device.major, device.minor, inode, sizeBytes, modifiedNs, changedNs].join(' ');
 }
 

@@ -1,5 +1,6 @@
 /** What the host measures of a pod's machine before it runs: the same for a pod that is started and one that is predicted. */
 import { O_RDONLY } from '../../runtime/abi.gen.ts';
+import { close } from '../../runtime/linux/fds.ts';
 import { open } from '../../runtime/linux/files.ts';
 import type { JsonObject } from '../../src/tpm/canonical-json.ts';
 import type { HostFacts } from '../../src/tpm/host-measurements.ts';
@@ -21,7 +22,7 @@ export interface MeasuredMachine {
 export function hostFacts(measured: MeasuredMachine, manifest: string, options: RunOptions): HostFacts {
   const { machine, format, program } = measured;
   return {
-    vmm: { name: nameOf(program), sha256: fileDigest(open(program, O_RDONLY), program) },
+    vmm: { name: nameOf(program), sha256: programDigest(program) },
     firmware: [{ name: 'qboot.rom', sha256: fileDigest(measured.firmwareFd, 'firmware') }],
     configuration: JSON.parse(canonicalConfiguration(machine)) as JsonObject,
     kernelSha256: fileDigest(measured.kernelFd, 'kernel'),
@@ -36,8 +37,17 @@ export function hostFacts(measured: MeasuredMachine, manifest: string, options: 
 
 const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
+function programDigest(path: string): string {
+  const fd = open(path, O_RDONLY);
+  try {
+    return fileDigest(fd, path);
+  } finally {
+    close(fd);
+  }
+}
+
 /** All that were in force, also those that only stage0 knew. */
-export function insecureOptions({ insecure, insecureOnHost }: RunOptions): string[] {
+function insecureOptions({ insecure, insecureOnHost }: RunOptions): string[] {
   const inGuest = Object.entries(insecure).filter(([, isOff]) => isOff).map(([name]) => name);
-  return [...new Set([...inGuest, ...insecureOnHost])].sort();
+  return [...inGuest, ...insecureOnHost];
 }

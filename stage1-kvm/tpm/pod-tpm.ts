@@ -5,29 +5,27 @@
  */
 import { EPOLLIN, SOCK_STREAM } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
+import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import { reap } from '../../runtime/linux/process.ts';
 import { socketPair } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch, type TimerHandle } from '../../runtime/loop.ts';
 import { concatBytes, equalBytes, fromHex } from '../../src/tpm/bytes.ts';
 import { errorResponse, executeSync, type TpmTransport } from '../../src/tpm/command.ts';
-import { pcrExtend, readPcrs } from '../../src/tpm/commands/pcr.ts';
+import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
 import { getPcrBanks, requirePodBanks, selfTest } from '../../src/tpm/commands/state.ts';
 import { TPM_CC } from '../../src/tpm/constants.ts';
 import { encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
 import { guestMay, parsePcrExtend } from '../../src/tpm/guest-command-policy.ts';
-import { POD_BANKS, type BankHashes, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
+import type { TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
 import { hostEvents, type HostFacts } from '../../src/tpm/host-measurements.ts';
 import { PCR } from '../../src/tpm/pcr-table.ts';
 import { TPM_RC } from '../../src/tpm/response-code.ts';
-import { encodePending } from '../../src/tpm/write-ahead.ts';
+import { encodePending, readRegister } from '../../src/tpm/write-ahead.ts';
 import { Stage1Error } from '../error.ts';
 import { TPM_STATE_PATH } from '../pod/directory.ts';
 import { createEventLog, type EventLogFile } from './event-log-file.ts';
 import { startSwtpm, type Swtpm } from './swtpm.ts';
 import { exchange, serveCommands, TpmBus } from './tpm-bus.ts';
-
-/** How the monitor and the agent compute digests. */
-export const NATIVE_HASHES: BankHashes = { sha256: (data) => sys.hash(256, data), sha384: (data) => sys.hash(384, data) };
 
 /** Registers of the pod: only the agent extends them, and only with what it has announced. */
 const POD_PCRS: readonly number[] = [PCR.phases, PCR.pod];
@@ -142,8 +140,7 @@ export class PodTpm {
     const log = this.#log;
     if (log === null || extend === null || next === undefined || next.event.pcr !== extend.pcr || !sameDigests(next.event.digests, extend.digests)) return errorResponse(TPM_RC.locality);
     this.#announced.shift();
-    const values = await readPcrs(this.transport, POD_BANKS.map((bank) => ({ bank, pcrs: [extend.pcr] })));
-    const before = POD_BANKS.map((algorithm) => ({ algorithm, digest: values.get(algorithm)!.get(extend.pcr)! }));
+    const before = await readRegister(this.transport, extend.pcr);
     log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event: next.event }));
     const response = await this.#bus!.transact(command);
     if (new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success) log.append(next.record);
