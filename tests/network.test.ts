@@ -369,7 +369,7 @@ t.test('pods in virtual machines: each other, the host, published ports, names',
   t.equal(fetch(world.namespace, world.host4, 8080), 'server', 'and from outside');
   t.equal(fetch(world.namespace, world.host4, 9090).slice(0, 6), 'status', 'which has no way to one for the host only');
 
-  const script = 'wget -qO- http://10.22.0.2/hostname; wget -qO- http://[fd22::2]/hostname; wget -qO- http://192.0.2.1:8080/hostname; nc 192.0.2.2 80; nc 10.22.0.1 81; cat /sys/class/net/eth0/mtu; cat /etc/resolv.conf; grep db /etc/hosts; ip -o -4 addr show eth0; ip -o -6 addr show eth0 scope global';
+  const script = 'wget -qO- http://10.22.0.2/hostname; wget -qO- http://[fd22::2]/hostname; wget -qO- http://192.0.2.1:8080/hostname; nc 192.0.2.2 80; nc 10.22.0.1 81; cat /sys/class/net/eth0/mtu; cat /etc/resolv.conf; grep -w db /etc/hosts; ip -o -4 addr show eth0; ip -o -6 addr show eth0 scope global';
   const client = await host.rkt([...common, '--dns=8.8.8.8', '--dns-search=example.com', '--hosts-entry=10.9.9.9=db', image, '--exec=/bin/sh', '--', '-c', script]);
   const lines = client.stdout.toString().split('\n');
   t.strictSame(lines.slice(0, 10), ['server', 'server', 'server', `world to ${world.host4}`, 'host to 10.22.0.3', '1300', 'nameserver 8.8.8.8', 'search example.com', '10.9.9.9 db', lines[9]], client.stderr);
