@@ -255,6 +255,7 @@ class Supervisor {
         notifySupervisor('READY=1');
         break;
       case 'exited':
+        if (message.oomKilled && this.#running.get(message.process) === message.app) printError(new Stage1Error(`app "${message.app}" was killed for want of memory`));
         this.#onExit(message.process, exitCodeOf(message.status));
         break;
       case 'out-of-memory':

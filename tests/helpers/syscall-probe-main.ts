@@ -9,8 +9,8 @@ import { exit, spawn, waitFor } from '../../runtime/linux/process.ts';
 import { unblockSignals } from '../../runtime/linux/signals.ts';
 import { SYSCALLS_X86_64 } from '../../runtime/syscalls.gen.ts';
 
-/** They end, wait or multiply the process whatever they are given. */
-const LEFT_OUT = ['exit', 'exit_group', 'pause', 'fork', 'vfork', 'rt_sigreturn'];
+/** They end, wait for or multiply the process whatever they are given, or leave something behind. */
+const LEFT_OUT = ['exit', 'exit_group', 'pause', 'fork', 'vfork', 'rt_sigreturn', 'msgget'];
 const UNUSED_BEHIND = 8;
 
 function resultOf(number: number): string {
