@@ -242,6 +242,7 @@ export class Agent {
     return app.run({
       started: (pid) => this.#appStarted(app, pid),
       exited: (status, oomKilled) => this.#appExited(app, status, oomKilled),
+      killedForMemory: ({ count, limitBytes }) => this.#report({ type: 'out-of-memory', process: app.process, app: app.name, killed: count, limitBytes: limitBytes ?? null }),
       failed: (error) => {
         this.#report(failure(error, { app: app.name, step: 'start' }));
         this.#appEnded(app, true);

@@ -3,12 +3,13 @@
  * between clone3 and execve. The app's main process, its event handlers and `enter` all pass through here.
  */
 import {
-  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_seccomp,
+  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
   NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS,
   SECCOMP_SET_MODE_FILTER, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
 import { IGNORE_FAILURE, type Operation } from '../runtime/sys.ts';
+import type { Rlimit } from './app/rlimits.ts';
 
 /** What holds for every process of one app. */
 export interface Confinement {
@@ -25,6 +26,7 @@ export interface Confinement {
   /** struct sock_fprog, or null for no filter. */
   seccomp: Uint8Array | null;
   oomScoreAdjust: number | undefined;
+  rlimits: readonly Rlimit[];
 }
 
 /** What is different for each process. */
@@ -51,7 +53,7 @@ export interface ConfinementStep {
 
 /** systemd.exec(5), "Process Exit Codes". */
 const EXIT = {
-  chdir: 200, exec: 203, oomAdjust: 206, signalMask: 207, streams: 208, group: 216, user: 217, capabilities: 218, cgroup: 219, session: 220,
+  chdir: 200, exec: 203, limits: 205, oomAdjust: 206, signalMask: 207, streams: 208, group: 216, user: 217, capabilities: 218, cgroup: 219, session: 220,
   namespace: 226, noNewPrivileges: 227, seccomp: 228,
 } as const;
 
@@ -76,6 +78,7 @@ export function confine(confinement: Confinement, program: Program): Confinement
   list.add('session', 'umask', [NR_umask, 0o022]);
   addStreams(list, program);
   addOomScore(list, confinement.oomScoreAdjust);
+  for (const { resource, soft, hard } of confinement.rlimits) list.add('limits', 'resource limits', [NR_prlimit64, 0, resource, new BigUint64Array([soft, hard]), null]);
   addNamespaces(list, confinement);
   // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
   list.add('streams', 'close descriptors', [NR_close_range, 3, 0xffffffff, 0]);

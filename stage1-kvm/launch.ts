@@ -66,7 +66,7 @@ export function planPod(options: RunOptions): PodPlan {
   if (pod.hasScratchDisk) disks.push({ serial: SCRATCH_SERIAL, readOnly: false });
   const machine = planMachine(format, {
     accelerator,
-    size: machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus }),
+    size: machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus, pod: pod.limits }),
     disks,
     network: options.network.kind === 'tap' ? { taps: options.network.taps.length } : options.network.kind,
     vsock: options.vsock,

@@ -21,6 +21,7 @@ import { launchPod, type LaunchedPod } from './launch.ts';
 import { notifySupervisor } from './notify.ts';
 import { parseRunArguments, type RunOptions } from './options.ts';
 import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
+import { reportOutOfMemory } from './pod/memory-kills.ts';
 import { startMessage, stdioOf } from './pod/start-message.ts';
 import { escapeDetector } from './relay/escape.ts';
 import { consolePrefix, linePrefixer } from './relay/line-prefix.ts';
@@ -254,7 +255,11 @@ class Supervisor {
         notifySupervisor('READY=1');
         break;
       case 'exited':
+        if (message.oomKilled && this.#running.get(message.process) === message.app) printError(new Stage1Error(`app "${message.app}" was killed for want of memory`));
         this.#onExit(message.process, exitCodeOf(message.status));
+        break;
+      case 'out-of-memory':
+        if (this.#running.get(message.process) === message.app) reportOutOfMemory(message, this.#launched.machine.size.memoryMiB);
         break;
       case 'failed':
         printError(new Stage1Error(`${message.app === undefined ? '' : `app "${message.app}": `}${message.step}: ${message.message}`));

@@ -3,14 +3,14 @@ import { SIGKILL } from '../../runtime/abi.gen.ts';
 import type { ProcessEnd } from '../../runtime/linux/process.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import type { Confinement } from '../confine.ts';
-import type { AppPlace, Machine } from '../machine/machine.ts';
+import type { AppPlace, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
 import { startProcess, StartError, type RunningProcess } from '../process/process.ts';
 import { StandardStreams } from '../process/stdio.ts';
 import { asRoot, confinementOf } from './confinement.ts';
-import { buildEnvironment, environmentStrings } from './environment.ts';
+import { buildEnvironment, environmentStrings, searchPathOf } from './environment.ts';
 import { explainExecFailure } from './exec-failure.ts';
-import { readIsolators } from './isolators.ts';
+import { boundByPod, readIsolators } from './isolators.ts';
 import type { AppManifest, PodManifest } from './manifest.ts';
 import { resolveIdentity, UnknownUserError, type Identity } from './users.ts';
 
@@ -31,7 +31,9 @@ export interface AppEvents {
   started(pid: number): void;
   /** The main process has ended and so has everything it left behind. */
   exited(status: ExitStatus, oomKilled: boolean): void;
-  /** The main process could not be started, or an event handler failed. StartError, or something unexpected. */
+  /** Since the app began; told each time it grows. */
+  killedForMemory(kills: MemoryKills): void;
+  /** The main process could not be started, or what must run before it failed. StartError, or something unexpected. */
   failed(error: unknown): void;
 }
 
@@ -43,6 +45,7 @@ interface AppParts {
   place: AppPlace;
   identity: Identity;
   confinement: Confinement;
+  warn: (message: string) => void;
 }
 
 interface Launch {
@@ -50,6 +53,8 @@ interface Launch {
   streams: StandardStreams;
   hasTerminal: boolean;
   confinement: Confinement;
+  /** By the PATH the process gets, which may be a default; an app's own programs are looked for as appc's executor did. */
+  searchesAsShell?: boolean;
   extraEnvironment?: Record<string, string>;
   onEnd: (end: ProcessEnd) => void;
 }
@@ -62,17 +67,18 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
   if (startApp === undefined || manifest === undefined) throw new Error(`app "${startApp?.name}" is not in the pod manifest`);
   const isolation = readIsolators(manifest.isolators);
   const streams = new StandardStreams(startApp.stdio);
-  const request = { index, app: manifest, pod, start, limits: isolation.limits, terminalPath: streams.terminalPath };
-  const place = await machine.place(request, (message) => context.warn(`${manifest.name}: ${message}`));
+  const request = { index, app: manifest, pod, start, limits: boundByPod(isolation.limits, pod.isolators), sysctls: isolation.sysctls, terminalPath: streams.terminalPath };
+  const warn = (message: string): void => context.warn(`${manifest.name}: ${message}`);
+  const place = await machine.place(request, warn);
   const identity = place.root.inside(() => identityOf(manifest));
   streams.setOwner(identity);
   const confinement = confinementOf({ isolation, identity, place, insecure: start.insecure, machine });
-  return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement });
+  return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, warn });
 }
 
-function identityOf({ user, group, supplementaryGids }: AppManifest): Identity {
+function identityOf(manifest: AppManifest): Identity {
   try {
-    return resolveIdentity({ user, group, supplementaryGids });
+    return resolveIdentity(manifest);
   } catch (error) {
     if (!(error instanceof UnknownUserError)) throw error;
     throw new StartError(error.kind, error.kind === 'user' ? EXIT_USER : EXIT_GROUP, error.message);
@@ -87,8 +93,10 @@ export class App {
   readonly #place: AppPlace;
   readonly #identity: Identity;
   readonly #confinement: Confinement;
+  readonly #warn: (message: string) => void;
   /** The main process or an event handler. */
   #current: RunningProcess | undefined;
+  #memoryKills = 0;
   #stopping = false;
   #ended = false;
 
@@ -100,6 +108,7 @@ export class App {
     this.#place = parts.place;
     this.#identity = parts.identity;
     this.#confinement = parts.confinement;
+    this.#warn = parts.warn;
   }
 
   get name(): string {
@@ -108,16 +117,21 @@ export class App {
 
   /** From pre-start to the last byte of output. */
   async run(events: AppEvents): Promise<void> {
+    const stopWatching = this.#place.cgroup.watchMemoryKills(() => this.#reportMemoryKills(events));
     try {
       await this.#runHandler('pre-start', this.manifest.preStart);
       if (!this.#stopping) {
+        const killsBefore = this.#memoryKills;
         const end = await this.#runMain(events);
-        events.exited(end, end.kind === 'signal' && end.signal === SIGKILL && this.#place.cgroup.oomKills() > 0);
-        await this.#runHandler('post-stop', this.manifest.postStop);
+        this.#reportMemoryKills(events);
+        const isKilled = end.kind === 'signal' && end.signal === SIGKILL && !this.#stopping;
+        events.exited(end, isKilled && this.#memoryKills > killsBefore);
       }
     } catch (error) {
       events.failed(error);
     }
+    await this.#cleanUp();
+    stopWatching();
     this.#ended = true;
     this.#current = undefined;
     await new Promise<void>((resolve) => this.streams.finish(resolve));
@@ -141,6 +155,22 @@ export class App {
     });
   }
 
+  /** post-stop runs however the app has ended, also when it could not be started; nothing depends on its own end. */
+  async #cleanUp(): Promise<void> {
+    try {
+      await this.#runHandler('post-stop', this.manifest.postStop);
+    } catch (error) {
+      this.#warn(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #reportMemoryKills(events: AppEvents): void {
+    const kills = this.#place.cgroup.memoryKills();
+    if (kills.count === this.#memoryKills) return;
+    this.#memoryKills = kills.count;
+    events.killedForMemory(kills);
+  }
+
   async #runHandler(name: 'pre-start' | 'post-stop', argv: readonly string[] | undefined): Promise<void> {
     if (argv === undefined || argv.length === 0) return;
     const end = await new Promise<ProcessEnd>((onEnd) => {
@@ -148,10 +178,10 @@ export class App {
       this.#current = this.#launch({ argv, streams: this.streams, hasTerminal: this.#stdio.kind === 'tty', confinement, onEnd });
     });
     const code = end.kind === 'code' ? end.code : SIGNAL_EXIT_BASE + end.signal;
-    if (code !== 0 && name === 'pre-start') throw new StartError(name, code, `${name} handler: exit status ${code}`);
+    if (code !== 0) throw new StartError(name, code, `${name} handler: exit status ${code}`);
   }
 
-  #launch({ argv, streams, hasTerminal, confinement, extraEnvironment, onEnd }: Launch): RunningProcess {
+  #launch({ argv, streams, hasTerminal, confinement, searchesAsShell, extraEnvironment, onEnd }: Launch): RunningProcess {
     const environment = buildEnvironment({
       appName: this.name,
       identity: this.#identity,
@@ -159,7 +189,7 @@ export class App {
       extra: extraEnvironment,
       hasTerminal,
     });
-    const searchPath = environment.get('PATH') || '/bin:/usr/bin';
+    const searchPath = searchesAsShell === true ? (environment.get('PATH') ?? '') : searchPathOf(this.manifest);
     return startProcess({
       confinement,
       program: {
@@ -186,6 +216,7 @@ export class App {
       streams,
       hasTerminal: message.stdio.kind === 'tty',
       confinement: this.#confinement,
+      searchesAsShell: true,
       extraEnvironment: message.env,
       onEnd,
     });

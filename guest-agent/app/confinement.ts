@@ -28,6 +28,7 @@ export function confinementOf({ isolation, identity, place, insecure, machine }:
     noNewPrivileges: isolation.noNewPrivileges || (seccomp !== null && identity.uid !== 0),
     seccomp,
     oomScoreAdjust: isolation.oomScoreAdjust,
+    rlimits: isolation.rlimits,
   };
 }
 

@@ -28,4 +28,9 @@ export function buildEnvironment({ appName, identity, variables, extra, hasTermi
   return environment;
 }
 
+/** Where the programs of a manifest are looked for that have no slash in their name: rkt's rule (stage1/init/common/path.go). */
+export function searchPathOf({ environment, workingDirectory }: { environment: EnvironmentOptions['variables']; workingDirectory: string }): string {
+  return environment.find(({ name }) => name === 'PATH')?.value || `${workingDirectory}:/bin:/usr/bin`;
+}
+
 export const environmentStrings = (environment: ReadonlyMap<string, string>): string[] => Array.from(environment, ([name, value]) => `${name}=${value}`);

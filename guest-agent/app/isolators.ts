@@ -3,6 +3,7 @@ import { asBoolean, asInteger, asList, asObject, asString, BadFieldError, option
 import { capabilityNumber, DEFAULT_CAPABILITIES } from './capabilities.ts';
 import type { Isolator } from './manifest.ts';
 import { parseQuantity } from './quantity.ts';
+import { readRlimits, type Rlimit } from './rlimits.ts';
 
 export interface SeccompRule {
   mode: 'retain' | 'remove';
@@ -17,6 +18,8 @@ export interface Limits {
   /** Thousandths of a CPU. */
   cpuMilli: number | undefined;
   cpuShares: number | undefined;
+  /** Processes and threads. */
+  pids: number | undefined;
 }
 
 export interface Isolation {
@@ -26,18 +29,31 @@ export interface Isolation {
   /** Undefined: the default filter. */
   seccomp: SeccompRule | undefined;
   oomScoreAdjust: number | undefined;
+  /** Of each process. */
+  rlimits: readonly Rlimit[];
+  /** Of the pod's kernel. */
+  sysctls: ReadonlyMap<string, string>;
 }
 
 const asCpuShares = asInteger({ min: 2, max: 262144 });
 const asOomScore = asInteger({ min: -1000, max: 1000 });
+const asPids = asInteger({ min: 1, max: 4_194_304 });
 
+/** Nothing in the guest enforces them; rkt accepted and ignored them, too. The host says so to whoever starts the pod. */
+const WITHOUT_EFFECT: readonly string[] = [
+  'resource/block-bandwidth', 'resource/block-iops', 'resource/network-bandwidth', 'os/linux/selinux-context', 'os/linux/apparmor-profile',
+];
+
+/** Throws BadFieldError for an isolator that is not known: it may be meant to keep the app from something. */
 export function readIsolators(isolators: readonly Isolator[]): Isolation {
   const isolation: Isolation = {
-    limits: { memoryBytes: undefined, cpuMilli: undefined, cpuShares: undefined },
+    limits: { memoryBytes: undefined, cpuMilli: undefined, cpuShares: undefined, pids: undefined },
     capabilities: DEFAULT_CAPABILITIES,
     noNewPrivileges: false,
     seccomp: undefined,
     oomScoreAdjust: undefined,
+    rlimits: [],
+    sysctls: new Map(),
   };
   const retained = new Set<number>();
   const removed = new Set<number>();
@@ -75,13 +91,29 @@ export function readIsolators(isolators: readonly Isolator[]): Isolation {
           errno: optional(asObject(value, name)['errno'], `${name}.errno`, asString) || undefined,
         };
         break;
-      default: // block and network bandwidth, selinux-context and others: accepted without effect, as by rkt
+      case 'coreos.com/rkt/pids-limit':
+        isolation.limits.pids = asPids(value, name);
+        break;
+      case 'coreos.com/rkt/rlimits':
+        isolation.rlimits = readRlimits(value, name);
+        break;
+      case 'os/unix/sysctl':
+        isolation.sysctls = new Map(Object.entries(asObject(value, name)).map(([key, setting]) => [key, asString(setting, `${name}.${key}`)]));
+        break;
+      default:
+        if (!WITHOUT_EFFECT.includes(name)) throw new BadFieldError(`isolator ${name}: not known`);
     }
   }
   if (retains && removed.size > 0) throw new BadFieldError('isolators os/linux/capabilities-retain-set and os/linux/capabilities-remove-set exclude each other');
   isolation.capabilities = retains ? [...retained] : DEFAULT_CAPABILITIES.filter((capability) => !removed.has(capability));
   normalizeLimits(isolation.limits);
   return isolation;
+}
+
+/** No app may use more of the processors than the whole pod. */
+export function boundByPod(limits: Limits, podIsolators: readonly Isolator[]): Limits {
+  const { cpuMilli } = readIsolators(podIsolators).limits;
+  return cpuMilli === undefined ? limits : { ...limits, cpuMilli: Math.min(limits.cpuMilli ?? Infinity, cpuMilli) };
 }
 
 function limitOf(value: Isolator['value'], name: string): number | undefined {

@@ -3,7 +3,7 @@ import { asBoolean, asId, asList, asObject, asString, fail, optional, parseDecim
 
 export interface Isolator {
   name: string;
-  value: JsonObject | boolean | number;
+  value: JsonObject | boolean | number | string;
 }
 
 export interface EmptyVolume {
@@ -39,6 +39,8 @@ export interface AppManifest {
   exec: string[];
   user: string;
   group: string;
+  /** Nobody has named a group: it is the user's own, and groups that list the user are the user's, too. */
+  groupIsPrimary: boolean;
   supplementaryGids: number[];
   workingDirectory: string;
   environment: { name: string; value: string }[];
@@ -52,12 +54,14 @@ export interface AppManifest {
 export interface PodManifest {
   apps: AppManifest[];
   volumes: Volume[];
+  /** Of the pod as a whole: only limits of memory, which is the machine's, and of processors. */
+  isolators: Isolator[];
 }
 
 /** Throws BadFieldError or SyntaxError. */
 export function parsePodManifest(text: string): PodManifest {
   const pod = asObject(JSON.parse(text), 'pod manifest');
-  return { apps: asList(pod['apps'], 'apps', parseApp), volumes: asList(pod['volumes'], 'volumes', parseVolume) };
+  return { apps: asList(pod['apps'], 'apps', parseApp), volumes: asList(pod['volumes'], 'volumes', parseVolume), isolators: asList(pod['isolators'], 'isolators', parseIsolator) };
 }
 
 function parseApp(value: unknown, field: string): AppManifest {
@@ -70,6 +74,7 @@ function parseApp(value: unknown, field: string): AppManifest {
     exec: asList(app['exec'], `${field}.app.exec`, asString),
     user: asString(app['user'], `${field}.app.user`),
     group: asString(app['group'], `${field}.app.group`),
+    groupIsPrimary: asList(runtimeApp['annotations'], `${field}.annotations`, parseAnnotationName).includes(PRIMARY_GROUP),
     supplementaryGids: asList(app['supplementaryGIDs'], `${field}.app.supplementaryGIDs`, asId),
     workingDirectory: optional(app['workingDirectory'], `${field}.app.workingDirectory`, asAbsolutePath) ?? '/',
     environment: asList(app['environment'], `${field}.app.environment`, parseVariable),
@@ -80,6 +85,11 @@ function parseApp(value: unknown, field: string): AppManifest {
     postStop: handlers.get('post-stop'),
   };
 }
+
+/** Of images whose configuration names a user and no group (src/schema/appc.ts). */
+const PRIMARY_GROUP = 'coreos.com/rkt/primary-group';
+
+const parseAnnotationName = (value: unknown, field: string): string => asString(asObject(value, field)['name'], `${field}.name`);
 
 function asAbsolutePath(value: unknown, field: string): string {
   const path = asString(value, field);
@@ -117,7 +127,7 @@ function parseMount(value: unknown, field: string): Mount {
 function parseIsolator(value: unknown, field: string): Isolator {
   const isolator = asObject(value, field);
   const content = isolator['value'];
-  const isPlain = typeof content === 'boolean' || typeof content === 'number';
+  const isPlain = typeof content === 'boolean' || typeof content === 'number' || typeof content === 'string';
   return { name: asString(isolator['name'], `${field}.name`), value: isPlain ? content : asObject(content ?? {}, `${field}.value`) };
 }
 

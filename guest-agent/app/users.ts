@@ -37,12 +37,15 @@ export interface UserSpec {
   user: string;
   group: string;
   supplementaryGids: number[];
+  /** Nobody has named a group (PRIMARY_GROUP of src/schema/appc.ts). */
+  groupIsPrimary: boolean;
 }
 
 /** Numeric, or an absolute path whose owner is meant, or a name. */
 export function resolveIdentity(spec: UserSpec): Identity {
   const { uid, account } = resolveUser(spec.user);
-  // A Docker image names only a user; its conversion repeats that name as the group.
+  if (spec.groupIsPrimary) return { uid, gid: account?.gid ?? 0, supplementaryGids: [...new Set([...groupsOf(account), ...spec.supplementaryGids])], account };
+  // An image that docker2aci has converted names only a user; the name is repeated as the group.
   const gid = resolveGroup(spec.group, spec.group === '' || spec.group === spec.user ? account?.gid : undefined);
   return { uid, gid, supplementaryGids: spec.supplementaryGids, account };
 }
@@ -73,6 +76,15 @@ function resolveGroup(group: string, primary: number | undefined): number {
   const gid = entry === undefined ? primary : idNumber(entry[2] ?? '');
   if (gid === undefined) throw new UnknownUserError('group', group);
   return gid;
+}
+
+/** Those that list the user as a member. */
+function groupsOf(account: Account | undefined): number[] {
+  if (account === undefined) return [];
+  return databaseLines('/etc/group').flatMap(([, , gidText, members]) => {
+    const gid = idNumber(gidText ?? '');
+    return gid !== undefined && (members ?? '').trim().split(',').includes(account.name) ? [gid] : [];
+  });
 }
 
 function idNumber(text: string): number | undefined {

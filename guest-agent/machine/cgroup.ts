@@ -1,10 +1,12 @@
 /** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst): one below the root for each app. */
-import { O_DIRECTORY, O_RDONLY } from '../../runtime/abi.gen.ts';
+import { ENOENT, EPOLLPRI, O_DIRECTORY, O_RDONLY } from '../../runtime/abi.gen.ts';
 import { isErrno, SysError } from '../../runtime/linux/errors.ts';
-import { makeDirectory, open, readText, writeControlFile } from '../../runtime/linux/files.ts';
+import { close } from '../../runtime/linux/fds.ts';
+import { makeDirectory, open, readAt, readText, writeControlFile } from '../../runtime/linux/files.ts';
 import { kill } from '../../runtime/linux/process.ts';
+import { unwatch, watch } from '../../runtime/loop.ts';
 import type { Limits } from '../app/isolators.ts';
-import type { AppCgroup } from './machine.ts';
+import type { AppCgroup, MemoryKills } from './machine.ts';
 
 export const CGROUP_ROOT = '/sys/fs/cgroup';
 const CPU_PERIOD_US = 100_000;
@@ -31,27 +33,30 @@ export function makeCgroup(name: string): string {
 
 export function createCgroup(name: string, limits: Limits): AppCgroup {
   const directory = makeCgroup(name);
-  const { memoryBytes, cpuMilli, cpuShares } = limits;
+  const { memoryBytes, cpuMilli, cpuShares, pids } = limits;
   if (memoryBytes !== undefined) writeControlFile(`${directory}/memory.max`, String(memoryBytes));
   if (cpuMilli !== undefined) writeControlFile(`${directory}/cpu.max`, `${Math.ceil((cpuMilli * CPU_PERIOD_US) / 1000)} ${CPU_PERIOD_US}`);
   if (cpuShares !== undefined) writeControlFile(`${directory}/cpu.weight`, String(weightOfShares(cpuShares)));
-  limitThreads(directory);
+  limitThreads(directory, pids);
   return {
     fd: open(directory, O_RDONLY | O_DIRECTORY),
     signal: (signal) => {
       for (const pid of readText(`${directory}/cgroup.procs`).split('\n')) if (pid !== '') kill(Number(pid), signal);
     },
     kill: () => writeControlFile(`${directory}/cgroup.kill`, '1'),
-    oomKills: () => (memoryBytes === undefined ? 0 : oomKillsIn(`${directory}/memory.events`)),
+    memoryKills: () => memoryKillsIn(`${directory}/memory.events`, memoryBytes),
+    watchMemoryKills: (onKill) => watchEvents(`${directory}/memory.events`, onKill),
   };
 }
 
-function limitThreads(directory: string): void {
+function limitThreads(directory: string, pids: number | undefined): void {
   const threadsMax = Number(readText('/proc/sys/kernel/threads-max'));
+  const limit = Math.min(pids ?? Infinity, Math.floor(threadsMax * THREADS_SHARE));
   try {
-    writeControlFile(`${directory}/pids.max`, String(Math.floor(threadsMax * THREADS_SHARE)));
+    writeControlFile(`${directory}/pids.max`, String(limit));
   } catch (error) {
-    if (!isErrno(error, 2)) throw error; // no pids controller
+    // A kernel without the controller: only who has asked for a limit must know.
+    if (!isErrno(error, ENOENT) || pids !== undefined) throw error;
   }
 }
 
@@ -60,9 +65,36 @@ function weightOfShares(shares: number): number {
   return Math.min(10000, Math.max(1, Math.round((shares * 100) / 1024)));
 }
 
-function oomKillsIn(path: string): number {
-  for (const line of readText(path).split('\n')) {
-    if (line.startsWith('oom_kill ')) return Number(line.slice('oom_kill '.length));
+/** Fields of memory.events: `oom` counts how often the group's own limit was the reason. */
+function memoryKillsIn(path: string, limitBytes: number | undefined): MemoryKills {
+  let text: string;
+  try {
+    text = readText(path);
+  } catch (error) {
+    if (isErrno(error, ENOENT)) return { count: 0, limitBytes: undefined }; // no memory controller
+    throw error;
   }
-  return 0;
+  const field = (name: string): number => Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.slice(name.length + 1) ?? 0);
+  return { count: field('oom_kill'), limitBytes: field('oom') > 0 ? limitBytes : undefined };
+}
+
+/** The kernel reports a change as an exceptional condition, until the file is read again. */
+function watchEvents(path: string, onChange: () => void): () => void {
+  let fd: number;
+  try {
+    fd = open(path, O_RDONLY);
+  } catch (error) {
+    if (isErrno(error, ENOENT)) return () => undefined;
+    throw error;
+  }
+  const content = new Uint8Array(256);
+  readAt(fd, content, 0);
+  watch(fd, EPOLLPRI, () => {
+    readAt(fd, content, 0);
+    onChange();
+  });
+  return () => {
+    unwatch(fd);
+    close(fd);
+  };
 }

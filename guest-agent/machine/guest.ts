@@ -21,6 +21,7 @@ import { AGENT, ATTEST, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
 import type { AppPlace, AppRequest, Machine } from './machine.ts';
 import { configureNetwork, hostsFile, raiseLoopback, resolvConf } from './network.ts';
 import type { ProvidedFiles } from './provided-layer.ts';
+import { applySysctls } from './sysctl.ts';
 import { buildTemplate } from './template.ts';
 import { chooseDigest, createVerityDevice, openVerity } from './verity.ts';
 import { planVolumes } from './volumes.ts';
@@ -84,6 +85,7 @@ export const guest: Machine = {
   },
 
   async place(request, warn): Promise<AppPlace> {
+    applySysctls(request.app.name, request.sysctls);
     const lower = await mountDisk(request);
     const plan = planVolumes(request.app, request.pod.volumes);
     plan.warnings.forEach(warn);

@@ -13,6 +13,13 @@ export interface AppRoot {
   inside<T>(work: () => T): T;
 }
 
+/** Processes that the kernel has killed for want of memory. */
+export interface MemoryKills {
+  count: number;
+  /** The app's own limit, where that was reached; undefined: the memory of the whole pod was used up. */
+  limitBytes: number | undefined;
+}
+
 export interface AppCgroup {
   /** Directory descriptor for clone3; -1 when there is none. */
   fd: number;
@@ -20,8 +27,9 @@ export interface AppCgroup {
   signal(signal: number): void;
   /** SIGKILL for every process in it, at once. */
   kill(): void;
-  /** How many processes the kernel killed for want of memory. */
-  oomKills(): number;
+  memoryKills(): MemoryKills;
+  /** Calls back when that may have changed, until the function it returns is called. */
+  watchMemoryKills(onKill: () => void): () => void;
 }
 
 export interface AppPlace {
@@ -35,6 +43,8 @@ export interface AppRequest {
   pod: PodManifest;
   start: StartMessage;
   limits: Limits;
+  /** To be set before anything of the app runs. */
+  sysctls: ReadonlyMap<string, string>;
   /** The app's terminal, to be shown as /dev/console. */
   terminalPath: string | undefined;
 }

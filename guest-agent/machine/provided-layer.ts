@@ -3,10 +3,12 @@
  * part of what the app has written, and nothing has to be copied to the writable disk before the app starts.
  */
 import { NR_llistxattr } from '../../runtime/abi.gen.ts';
-import { changeMode, changeOwner, isDirectory, makeDirectories, makeDirectory, statIfAny, writeFile } from '../../runtime/linux/files.ts';
+import { changeMode, changeOwner, isDirectory, makeDirectories, makeDirectory, statIfAny, symlink, writeFile } from '../../runtime/linux/files.ts';
 
 /** Something is mounted there, so it must be a directory: a symbolic link of the image in this place would take the mount elsewhere. */
 const MOUNT_POINTS = ['dev', 'proc', 'sys'];
+/** What /etc/mtab leads to where the image has an /etc without one, as in rkt. */
+const MTAB_TARGET = '../proc/self/mounts';
 /** Made where the image has nothing of the name. */
 const DIRECTORIES: readonly [string, number][] = [['run', 0o755], ['tmp', 0o1777]];
 
@@ -45,6 +47,7 @@ export function makeProvidedLayer(layer: string, { lower, files, wantsRunRkt }: 
 
 function provideFiles(layer: string, lower: string, { files, fallbackFiles }: ProvidedFiles): ProvidedFiles {
   if (!coverDirectory(`${layer}/etc`, `${lower}/etc`)) return { files, fallbackFiles };
+  if (entryOf(`${lower}/etc`) !== undefined && entryOf(`${lower}/etc/mtab`) === undefined) symlink(MTAB_TARGET, `${layer}/etc/mtab`);
   for (const [name, content] of files) writeFile(`${layer}/etc/${name}`, content, { mode: 0o644 });
   const linked = new Map<string, string>();
   for (const [name, content] of fallbackFiles) {

@@ -52,7 +52,11 @@ export function policyOf(rule: SeccompRule | undefined): FilterPolicy | undefine
   if (mode === 'remove' && set.includes(EMPTY)) return defaultPolicy();
   const blocked = rule.errno === undefined ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | requiredErrno(rule.errno);
   const names = expandSet(set);
-  if (mode === 'remove') return { names, named: blocked, others: SECCOMP_RET_ALLOW, unknown: SECCOMP_RET_ALLOW };
+  if (mode === 'remove') {
+    // In a retain set a name that no kernel knows takes nothing away; here it would protect from nothing.
+    rejectUnknown(set);
+    return { names, named: blocked, others: SECCOMP_RET_ALLOW, unknown: SECCOMP_RET_ALLOW };
+  }
   for (const name of ALWAYS_RETAINED.split(' ')) names.add(name);
   return { names, named: SECCOMP_RET_ALLOW, others: blocked, unknown: blocked };
 }
@@ -63,6 +67,12 @@ export function policyOf(rule: SeccompRule | undefined): FilterPolicy | undefine
  */
 function defaultPolicy(): FilterPolicy {
   return { names: expandSet([RKT_DEFAULT]), named: SECCOMP_RET_ALLOW, others: SECCOMP_RET_ERRNO | EPERM, unknown: SECCOMP_RET_ERRNO | ENOSYS };
+}
+
+function rejectUnknown(set: readonly string[]): void {
+  const known = new Set([SYSCALLS_X86_64, SYSCALLS_X32_FROM_512, SYSCALLS_I386].flatMap((table) => table.split(' ')));
+  const unknown = set.find((name) => !name.startsWith('@') && !known.has(name));
+  if (unknown !== undefined) throw new BadFieldError(`seccomp-remove-set: unknown system call "${unknown}"`);
 }
 
 function requiredErrno(name: string): number {

@@ -72,8 +72,8 @@ static long clone_child(struct clone_arguments *args) {
 struct kept {
     const char **texts;
     size_t count, capacity;
-    char **vectors[16];
-    int vector_count;
+    char ***vectors;
+    size_t vector_count, vector_capacity;
 };
 
 static const char *keep_text(JSContext *ctx, struct kept *kept, JSValueConst value) {
@@ -98,9 +98,12 @@ static int array_length(JSContext *ctx, JSValueConst array, int32_t *length) {
 static int vector_argument(JSContext *ctx, struct kept *kept, JSValueConst array, long *out) {
     int32_t length;
     if (array_length(ctx, array, &length)) return -1;
-    if (kept->vector_count == (int)(sizeof kept->vectors / sizeof *kept->vectors)) {
-        JS_ThrowRangeError(ctx, "too many string arrays");
-        return -1;
+    if (kept->vector_count == kept->vector_capacity) {
+        size_t capacity = kept->vector_capacity ? kept->vector_capacity * 2 : 16;
+        char ***vectors = js_realloc(ctx, kept->vectors, capacity * sizeof *vectors);
+        if (!vectors) return -1;
+        kept->vectors = vectors;
+        kept->vector_capacity = capacity;
     }
     char **vector = js_mallocz(ctx, ((size_t)length + 1) * sizeof *vector);
     if (!vector) return -1;
@@ -211,7 +214,8 @@ JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst
         pid = 0;
     }
     for (size_t i = 0; i < kept.count; i++) JS_FreeCString(ctx, kept.texts[i]);
-    for (int i = 0; i < kept.vector_count; i++) js_free(ctx, kept.vectors[i]);
+    for (size_t i = 0; i < kept.vector_count; i++) js_free(ctx, kept.vectors[i]);
+    js_free(ctx, kept.vectors);
     js_free(ctx, kept.texts);
     return bad ? JS_EXCEPTION : JS_NewInt64(ctx, pid);
 }

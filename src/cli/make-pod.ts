@@ -3,8 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { RktError } from '../error.ts';
 import type { PodHandle } from '../pod/index.ts';
-import { parsePodManifest } from '../schema/index.ts';
+import { parsePodManifest, PRIMARY_GROUP } from '../schema/index.ts';
 import type { PodManifest } from '../schema/index.ts';
+import { isolatorWarnings } from '../stage0/isolator-rules.ts';
 import { buildPodManifest, finishPodManifest, requireAppSection } from '../stage0/pod-manifest.ts';
 import { preparePod } from '../stage0/prepare.ts';
 import { findStage1 } from '../stage0/stage1-image.ts';
@@ -53,7 +54,10 @@ export async function makePod(commandLine: ImageCommandLine, context: CommandCon
 async function podManifestOf(commandLine: ImageCommandLine, options: FetchImagesOptions): Promise<{ manifest: PodManifest; warnings: string[] }> {
   const { context } = options;
   const file = commandLine.pod.last(flags.podManifest);
-  if (file !== undefined) return { manifest: await readPodManifestFile(resolve(context.cwd, file), options), warnings: [] };
+  if (file !== undefined) {
+    const manifest = await readPodManifestFile(resolve(context.cwd, file), options);
+    return { manifest, warnings: isolatorWarnings(manifest) };
+  }
   const wanted = commandLine.images.map(({ image, flags: given }) => ({ text: image, ...signatureOf(given), ...(given.has(flags.exec) ? {} : { accept: requireAppSection }) }));
   const fetched = await fetchImages(wanted, options);
   return buildPodManifest(podRequest(commandLine, fetched, context));
@@ -73,7 +77,12 @@ async function readPodManifestFile(path: string, options: FetchImagesOptions): P
     const image = images[index];
     if (image === undefined) continue;
     app.image = { ...app.image, id: image.id, name: app.image.name ?? image.manifest.name };
-    app.app ??= image.manifest.app;
+    if (app.app === undefined) {
+      app.app = image.manifest.app;
+      // What it says about the image's user belongs to the section.
+      const annotation = image.manifest.annotations?.find(({ name }) => name === PRIMARY_GROUP);
+      if (annotation !== undefined) app.annotations = [...(app.annotations ?? []).filter(({ name }) => name !== PRIMARY_GROUP), annotation];
+    }
     if (app.app === undefined) throw new RktError('BAD_IMAGE', `${path}: apps[${index}]: neither the manifest nor the image has an app section`);
   }
   return finishPodManifest(manifest, path);

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { RktError } from '../error.ts';
 import type { FetchedImage } from '../image/index.ts';
 import { isEnvironmentName } from '../schema/appc.ts';
-import type { EnvironmentVariable } from '../schema/index.ts';
+import type { EnvironmentVariable, Isolator } from '../schema/index.ts';
 import type { AppRequest, PodRequest } from '../stage0/pod-manifest.ts';
 import type { MachineOptions } from '../stage0/prepare.ts';
 import type { Stage1Choice } from '../stage0/stage1-image.ts';
@@ -17,6 +17,7 @@ import * as flags from './flags/table.ts';
 
 /** Throws RktError USAGE for flags that exclude each other. */
 export function checkPodFlags({ pod, images }: ImageCommandLine): void {
+  if (pod.last(flags.privateUsers) === true) throw new RktError('UNSUPPORTED', 'flag --private-users cannot be used with a kvm stage1');
   if (pod.has(flags.podManifest)) {
     const excluded = [flags.inheritEnv, flags.setEnv, flags.setEnvFile, flags.volume, flags.mount, flags.port, flags.storeOnly, flags.noStore];
     if (images.length > 0 || excluded.some((flag) => pod.has(flag))) throw usage('conflicting flags set with --pod-manifest (see --help)');
@@ -82,8 +83,17 @@ function appRequest({ image: text, flags: given, args }: ImageArgument, image: F
     annotations: given.all(flags.annotation),
     userAnnotations: given.all(flags.userAnnotation),
     userLabels: given.all(flags.userLabel),
-    isolators: flags.ISOLATOR_FLAGS.flatMap((flag) => given.last(flag) ?? []),
+    isolators: isolatorsOf(given),
   };
+}
+
+function isolatorsOf(given: FlagValues): Isolator[] {
+  const isolators: Isolator[] = flags.ISOLATOR_FLAGS.flatMap((flag) => given.last(flag) ?? []);
+  const limits = Object.fromEntries(given.all(flags.ulimit));
+  if (given.has(flags.ulimit)) isolators.push({ name: 'coreos.com/rkt/rlimits', value: limits });
+  const sysctls = Object.fromEntries(given.all(flags.sysctl).map(({ name, value }) => [name, value]));
+  if (given.has(flags.sysctl)) isolators.push({ name: 'os/unix/sysctl', value: sysctls });
+  return isolators;
 }
 
 export function machineOptions(values: FlagValues, context: CommandContext): MachineOptions {

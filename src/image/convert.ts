@@ -1,6 +1,6 @@
 /** OCI and Docker image configs as appc image manifests, by the rules of docker2aci. */
 import { posix } from 'node:path';
-import { APPC_VERSION, checkValue, imageManifest, isEnvironmentName } from '../schema/appc.ts';
+import { APPC_VERSION, checkValue, imageManifest, isEnvironmentName, PRIMARY_GROUP } from '../schema/appc.ts';
 import type { Annotation, App, EnvironmentVariable, ImageManifest, Label, MountPoint, Port } from '../schema/appc.ts';
 import { sanitizeACIdentifier, sanitizeACName } from '../schema/names.ts';
 import type { OciConfig, OciRunConfig } from '../schema/oci.ts';
@@ -52,6 +52,7 @@ function annotationsOf(image: LayeredImage, reference: DockerReference | undefin
     ['appc.io/docker/manifesthash', image.manifestDigest],
     ['appc.io/docker/entrypoint', jsonUnlessEmpty(run.Entrypoint)],
     ['appc.io/docker/cmd', jsonUnlessEmpty(run.Cmd)],
+    [PRIMARY_GROUP, namesGroup(run) ? undefined : 'true'],
     ['appc.io/docker/labels', run.Labels === undefined ? undefined : jsonUnlessEmpty(Object.entries(run.Labels).sort(byFirst), Object.fromEntries)],
   ];
   return pairs.flatMap(([name, value]) => (value === undefined || value === '' ? [] : [{ name, value }]));
@@ -59,6 +60,11 @@ function annotationsOf(image: LayeredImage, reference: DockerReference | undefin
 
 function jsonUnlessEmpty<T>(list: readonly T[] | undefined, shape: (list: readonly T[]) => unknown = (same) => same): string | undefined {
   return list === undefined || list.length === 0 ? undefined : JSON.stringify(shape(list));
+}
+
+/** `USER:GROUP` */
+function namesGroup({ User = '' }: OciRunConfig): boolean {
+  return (User.split(':')[1] ?? '') !== '';
 }
 
 interface Complaints {
@@ -72,7 +78,7 @@ function convertApp(run: OciRunConfig, complaints: Complaints): App {
   return {
     exec: [...(run.Entrypoint ?? []), ...(run.Cmd ?? [])],
     user: user || '0',
-    // Without a look into the image the user's own group is not known; docker2aci takes the user's name or number.
+    // Without a look into the image the user's own group is not known; docker2aci takes the user's name or number. See PRIMARY_GROUP.
     group: group || user || '0',
     ...(workingDirectory === undefined ? {} : { workingDirectory }),
     environment: convertEnvironment(run.Env ?? [], complaints),

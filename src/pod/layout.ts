@@ -19,6 +19,7 @@ export const POD_FILES = {
   scratch: 'scratch.img',
   pid: 'pid',
   status: 'status',
+  outOfMemory: 'out-of-memory',
   supervisorStatus: 'supervisor-status',
   networks: 'net-info.json',
   guestNetwork: 'network.json',

@@ -35,6 +35,8 @@ export interface AppDetails {
   startedNs?: bigint;
   finishedNs?: bigint;
   exitCode?: number;
+  /** Processes killed for want of memory; absent: none. */
+  memoryKills?: number;
   mounts: { hostPath: string; containerPath: string; readOnly: boolean }[];
   userAnnotations?: Record<string, string>;
   userLabels?: Record<string, string>;
@@ -124,6 +126,7 @@ function readApp(pod: PodHandle, app: RuntimeApp): AppDetails {
   };
   assignDefined(details, {
     exitCode,
+    memoryKills: readNumber(pod, `${POD_FILES.outOfMemory}/${app.name}`, 10),
     startedNs,
     createdNs: modifiedNs(pod, `${POD_FILES.status}/${app.name}-created`),
     finishedNs: exitCode === undefined ? undefined : modifiedNs(pod, `${POD_FILES.status}/${app.name}`),
@@ -183,8 +186,13 @@ function isNetwork(value: unknown): value is PodNetwork {
 }
 
 function readExitCode(pod: PodHandle, app: string): number | undefined {
-  const text = readOptional(pod, `${POD_FILES.status}/${app}`)?.trim();
-  return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : undefined;
+  return readNumber(pod, `${POD_FILES.status}/${app}`, 3);
+}
+
+/** Of a file that holds nothing else; undefined when there is none. */
+function readNumber(pod: PodHandle, name: string, digitsMax: number): number | undefined {
+  const text = readOptional(pod, name)?.trim();
+  return text !== undefined && text.length <= digitsMax && /^\d+$/.test(text) ? Number(text) : undefined;
 }
 
 function readOptional(pod: PodHandle, name: string): string | undefined {

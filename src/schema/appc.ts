@@ -11,6 +11,13 @@ import type { ErrorCode } from '../error.ts';
 
 export const APPC_VERSION = '0.8.11';
 
+/**
+ * Annotation of images whose configuration names a user and no group: the group is the user's own in the image's /etc/passwd, or
+ * 0, whatever the manifest says, and the groups that list the user are supplementary ones. `group` repeats the user there, for
+ * those who do not know this.
+ */
+export const PRIMARY_GROUP = 'coreos.com/rkt/primary-group';
+
 export interface NameValue {
   name: string;
   value: string;

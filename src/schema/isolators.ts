@@ -1,5 +1,8 @@
-/** Isolators of appc (spec/ace.md, "Isolators"): limits and confinement of an app. */
-import { anyValue, arrayOf, booleanValue, fail, fieldOf, integerValue, mapOf, objectOf, optional, quote, refined, stringValue } from './check.ts';
+/**
+ * Isolators of appc (spec/ace.md, "Isolators"): limits and confinement of an app. What the specification has no word for has
+ * a name below `coreos.com/rkt/`, so that it cannot be taken for one of a later specification.
+ */
+import { anyValue, arrayOf, booleanValue, fail, fieldOf, integerBetween, integerValue, mapOf, objectOf, optional, quote, refined, stringValue } from './check.ts';
 import type { Check } from './check.ts';
 import { acIdentifier } from './names.ts';
 import { QUANTITY_EXPECTATION, quantityNano } from './quantity.ts';
@@ -30,6 +33,18 @@ export interface SelinuxContext {
   level: string;
 }
 
+/** Names as `ulimit` and podman have them, without RLIMIT_. */
+export const RLIMIT_NAMES = [
+  'as', 'core', 'cpu', 'data', 'fsize', 'locks', 'memlock', 'msgqueue', 'nice', 'nofile', 'nproc', 'rss', 'rtprio', 'rttime', 'sigpending', 'stack',
+] as const;
+export type RlimitName = (typeof RLIMIT_NAMES)[number];
+
+/** In the units of setrlimit(2); -1 is no limit. */
+export interface Rlimit {
+  soft: number;
+  hard: number;
+}
+
 export type Isolator =
   | { name: 'resource/memory'; value: ResourceValue }
   | { name: 'resource/cpu'; value: ResourceValue }
@@ -45,7 +60,9 @@ export type Isolator =
   | { name: 'os/linux/cpu-shares'; value: number }
   | { name: 'os/linux/selinux-context'; value: SelinuxContext }
   | { name: 'os/linux/apparmor-profile'; value: string }
-  | { name: 'os/unix/sysctl'; value: Record<string, string> };
+  | { name: 'os/unix/sysctl'; value: Record<string, string> }
+  | { name: 'coreos.com/rkt/pids-limit'; value: number }
+  | { name: 'coreos.com/rkt/rlimits'; value: Partial<Record<RlimitName, Rlimit>> };
 
 export type IsolatorName = Isolator['name'];
 export type IsolatorValue<N extends IsolatorName> = Extract<Isolator, { name: N }>['value'];
@@ -97,6 +114,45 @@ function contextPart(part: keyof SelinuxContext): Check<string> {
   return refined(stringValue, (text) => (text === '' || (part !== 'level' && text.includes(':')) ? `invalid ${part} value ${quote(text)}` : undefined));
 }
 
+/** What the kernel can have at most (PID_MAX_LIMIT). */
+export const PIDS_LIMIT_MAX = 4_194_304;
+export const UNLIMITED = -1;
+
+const limitNumber = integerBetween(UNLIMITED, Number.MAX_SAFE_INTEGER);
+
+/** A soft limit cannot be beyond the hard one. */
+export function isRlimit({ soft, hard }: Rlimit): boolean {
+  return hard === UNLIMITED || (soft !== UNLIMITED && soft <= hard);
+}
+
+const rlimit = refined(objectOf<Rlimit>({ soft: limitNumber, hard: limitNumber }), (value) =>
+  isRlimit(value) ? undefined : `soft limit ${value.soft} is beyond the hard limit ${value.hard}`,
+);
+
+const rlimits: Check<Partial<Record<RlimitName, Rlimit>>> = refined(mapOf(rlimit), (limits) => {
+  const unknown = Object.keys(limits).find((name) => !RLIMIT_NAMES.some((known) => known === name));
+  return unknown === undefined ? undefined : `unknown limit ${quote(unknown)}, expected one of ${RLIMIT_NAMES.join(', ')}`;
+});
+
+/**
+ * Path below /proc/sys of a key such as `net.ipv4.ip_forward`; undefined for what is none. As sysctl(8) reads it: where the first
+ * separator is a slash, a dot is part of a name (`net/ipv4/conf/eth0.1/forwarding`); else a slash stands for one.
+ */
+export function sysctlPath(key: string): string | undefined {
+  if (!/^[A-Za-z0-9_.:/-]{3,255}$/.test(key)) return undefined;
+  const isPath = (/[./]/.exec(key)?.[0] ?? '.') === '/';
+  const path = isPath ? key : [...key].map((letter) => (letter === '.' ? '/' : letter === '/' ? '.' : letter)).join('');
+  const parts = path.split('/');
+  return parts.length > 1 && parts.every((part) => part !== '' && part !== '.' && part !== '..') ? path : undefined;
+}
+
+export const SYSCTL_EXPECTATION = 'a key such as net.ipv4.ip_forward';
+
+const sysctls = refined(mapOf(stringValue), (values) => {
+  const wrong = Object.keys(values).find((key) => sysctlPath(key) === undefined);
+  return wrong === undefined ? undefined : `expected ${SYSCTL_EXPECTATION}, found ${quote(wrong)}`;
+});
+
 const VALUE_CHECKS: { readonly [N in IsolatorName]: Check<IsolatorValue<N>> } = {
   'resource/memory': ownResource,
   'resource/cpu': ownResource,
@@ -112,7 +168,9 @@ const VALUE_CHECKS: { readonly [N in IsolatorName]: Check<IsolatorValue<N>> } = 
   'os/linux/cpu-shares': numberBetween('os/linux/cpu-shares', 2, 262144),
   'os/linux/selinux-context': objectOf<SelinuxContext>({ user: contextPart('user'), role: contextPart('role'), type: contextPart('type'), level: contextPart('level') }),
   'os/linux/apparmor-profile': stringValue,
-  'os/unix/sysctl': mapOf(stringValue),
+  'os/unix/sysctl': sysctls,
+  'coreos.com/rkt/pids-limit': numberBetween('coreos.com/rkt/pids-limit', 1, PIDS_LIMIT_MAX),
+  'coreos.com/rkt/rlimits': rlimits,
 };
 
 const ONCE_ONLY: readonly string[] = [
@@ -122,12 +180,31 @@ const ONCE_ONLY: readonly string[] = [
   'os/linux/cpu-shares',
   'os/linux/selinux-context',
   'os/linux/apparmor-profile',
+  'os/unix/sysctl',
+  'coreos.com/rkt/pids-limit',
+  'coreos.com/rkt/rlimits',
 ] satisfies IsolatorName[];
 
 const INCOMPATIBLE: readonly (readonly [IsolatorName, IsolatorName])[] = [
   ['os/linux/capabilities-retain-set', 'os/linux/capabilities-remove-set'],
   ['os/linux/seccomp-retain-set', 'os/linux/seccomp-remove-set'],
 ];
+
+/** Accepted and without effect, as in rkt: none of them has a meaning in a pod's own kernel, or nothing there to enforce it. */
+const WITHOUT_EFFECT: readonly string[] = [
+  'resource/block-bandwidth', 'resource/block-iops', 'resource/network-bandwidth', 'os/linux/selinux-context', 'os/linux/apparmor-profile',
+] satisfies IsolatorName[];
+
+export function hasNoEffect({ name }: Pick<Isolator, 'name'>): boolean {
+  return WITHOUT_EFFECT.includes(name);
+}
+
+/** What can be said of a pod as a whole. */
+const POD_ISOLATORS: readonly string[] = ['resource/memory', 'resource/cpu'] satisfies IsolatorName[];
+
+export function isPodIsolator({ name }: UnrecognizedIsolator): boolean {
+  return POD_ISOLATORS.includes(name);
+}
 
 export function isIsolatorName(name: string): name is IsolatorName {
   return Object.hasOwn(VALUE_CHECKS, name);

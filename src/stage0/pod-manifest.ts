@@ -4,9 +4,10 @@
  */
 import { RktError } from '../error.ts';
 import { portMappings } from '../network/port-mappings.ts';
-import { APPC_VERSION, checkValue, podManifest as podManifestCheck, sanitizeACName } from '../schema/index.ts';
+import { APPC_VERSION, checkValue, podManifest as podManifestCheck, PRIMARY_GROUP, sanitizeACName } from '../schema/index.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
 import type { App, EnvironmentVariable, ExposedPort, ImageManifest, Isolator, Mount, MountPoint, NameValue, PodManifest, RuntimeApp, Volume } from '../schema/index.ts';
+import { checkIsolators, isolatorWarnings } from './isolator-rules.ts';
 
 /** One image of the command line with what was asked for it. */
 export interface AppRequest {
@@ -67,6 +68,7 @@ export function buildPodManifest(request: PodRequest): BuiltManifest {
   const manifest: PodManifest = { acVersion: APPC_VERSION, acKind: 'PodManifest', apps };
   if (volumes.length > 0) manifest.volumes = volumes;
   if (request.ports.length > 0) manifest.ports = [...request.ports];
+  warnings.push(...isolatorWarnings(manifest));
   return { manifest: finishPodManifest(manifest, 'the pod of this command line'), warnings };
 }
 
@@ -80,6 +82,7 @@ export function finishPodManifest(manifest: PodManifest, origin: string): PodMan
     if ((app.app?.exec.length ?? 0) === 0) throw new RktError('BAD_IMAGE', `image ${JSON.stringify(app.image.name ?? app.image.id)} has an empty "exec" (try --exec=BINARY)`);
   }
   portMappings(manifest);
+  checkIsolators(manifest, origin);
   return checkValue(manifest, podManifestCheck, { origin });
 }
 
@@ -99,7 +102,8 @@ function runtimeApp(request: AppRequest, pod: PodRequest): RuntimeApp {
   const mounts = mergeByKey(pod.mounts, request.mounts, (mount) => mount.path);
   if (mounts.length > 0) app.mounts = mounts;
   const given = mergeByKey(imageManifest.annotations ?? [], request.annotations, (annotation) => annotation.name);
-  const annotations = [...given.filter(({ name }) => name !== VERIFIED_BY), ...vouchers(request.verifiedBy)];
+  const dropped = [VERIFIED_BY, ...(request.group === undefined ? [] : [PRIMARY_GROUP])];
+  const annotations = [...given.filter(({ name }) => !dropped.includes(name)), ...vouchers(request.verifiedBy)];
   if (annotations.length > 0) app.annotations = annotations;
   return app;
 }
@@ -179,7 +183,15 @@ function implicitVolume(app: RuntimeApp, point: MountPoint, pod: { volumes: Volu
 
 function mergeIsolators(ofImage: readonly Isolator[], asked: readonly Isolator[]): Isolator[] {
   const replaced = new Set(asked.flatMap(({ name }) => FAMILIES.find((family) => family.includes(name)) ?? [name]));
-  return [...ofImage.filter(({ name }) => !replaced.has(name)), ...asked];
+  return [...ofImage.filter(({ name }) => !replaced.has(name)), ...asked.map((isolator) => withUnmentioned(isolator, ofImage))];
+}
+
+/** Of isolators that are lists of settings the image's stay, but for those that were asked for by name. */
+function withUnmentioned(asked: Isolator, ofImage: readonly Isolator[]): Isolator {
+  const image = ofImage.find(({ name }) => name === asked.name);
+  if (asked.name === 'os/unix/sysctl' && image?.name === asked.name) return { ...asked, value: { ...image.value, ...asked.value } };
+  if (asked.name === 'coreos.com/rkt/rlimits' && image?.name === asked.name) return { ...asked, value: { ...image.value, ...asked.value } };
+  return asked;
 }
 
 function mergeVariables(low: readonly EnvironmentVariable[], high: readonly EnvironmentVariable[]): readonly EnvironmentVariable[] {

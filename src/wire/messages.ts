@@ -113,6 +113,8 @@ export type AgentMessage =
   /** Every app of the pod has been started. */
   | { type: 'ready'; uptimeMs: number }
   | { type: 'exited'; process: ProcessId; app: string; status: ExitStatus; oomKilled: boolean; uptimeMs: number }
+  /** How many processes of the app the kernel has killed for want of memory since it began: of its own (its limit), or of the pod's (null). */
+  | { type: 'out-of-memory'; process: ProcessId; app: string; killed: number; limitBytes: number | null }
   /** Something the host asked for did not happen. Names the app and the step; with `request` it answers `exec`. */
   | { type: 'failed'; request?: number; app?: string; step: string; message: string; exitCode?: number }
   | { type: 'pong'; request: number }

@@ -6,7 +6,8 @@ import { makeDirectory, open, readText, removeFile, rename, statIfAny, symlink, 
 import { writeJson } from '../../runtime/linux/json-file.ts';
 import type { ExitStatus } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
-import { parseAppDisk, parsePodApps, type AppDisk, type PodApp } from './pod.ts';
+import type { ResourceLimits } from '../vmm/size.ts';
+import { parseAppDisk, parsePodApps, parsePodLimits, type AppDisk, type PodApp } from './pod.ts';
 
 export const KERNEL_PATH = 'stage1/rootfs/kernel';
 export const INITRAMFS_PATH = 'stage1/rootfs/initramfs';
@@ -21,6 +22,8 @@ export interface Pod {
   /** As it is on disk. */
   manifest: string;
   apps: { app: PodApp; disk: AppDisk }[];
+  /** Of the pod as a whole. */
+  limits: ResourceLimits;
   hasScratchDisk: boolean;
   hasTpm: boolean;
 }
@@ -32,7 +35,7 @@ export function readPod(): Pod {
     const path = `appsinfo/${app.name}/disk.json`;
     return { app, disk: parseAppDisk(path, readPodFile(path)) };
   });
-  return { manifest, apps, hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
+  return { manifest, apps, limits: parsePodLimits(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
 function readPodFile(path: string): string {
@@ -107,6 +110,12 @@ export function recordStarted(app: string): void {
 
 export function recordExit(app: string, code: number): void {
   replaceFile(`status/${app}`, `${code}\n`);
+}
+
+/** @param killed processes of the app that the guest's kernel has killed for want of memory, since it began */
+export function recordOutOfMemory(app: string, killed: number): void {
+  makeDirectory('out-of-memory');
+  replaceFile(`out-of-memory/${app}`, `${killed}\n`);
 }
 
 export function recordReady(): void {

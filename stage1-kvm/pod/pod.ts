@@ -1,5 +1,6 @@
 /** What the monitor needs to know of a pod: its apps in manifest order, their limits and their disks. */
 import { Stage1Error } from '../error.ts';
+import type { ResourceLimits } from '../vmm/size.ts';
 import { parseQuantity } from './quantity.ts';
 
 export interface AppDisk {
@@ -11,13 +12,10 @@ export interface AppDisk {
   rootHashHex: string;
 }
 
-export interface PodApp {
+export interface PodApp extends ResourceLimits {
   name: string;
   /** Of the image the app's disk was rendered from. */
   imageId: string;
-  memoryLimitBytes: number | null;
-  /** In CPUs; fractions allowed. */
-  cpuLimit: number | null;
 }
 
 type Json = { readonly [key: string]: unknown };
@@ -42,9 +40,22 @@ export function parsePodApps(text: string): PodApp[] {
     const imageId = isObject(image) ? image['id'] : undefined;
     if (typeof imageId !== 'string') throw new Stage1Error(`pod: apps[${index}].image.id must be a text`);
     const app = entry['app'];
-    const isolators = isObject(app) && Array.isArray(app['isolators']) ? (app['isolators'] as unknown[]) : [];
-    return { name, imageId, memoryLimitBytes: limitOf(isolators, 'resource/memory'), cpuLimit: limitOf(isolators, 'resource/cpu') };
+    return { name, imageId, ...limitsOf(isObject(app) ? app : {}) };
   });
+}
+
+/**
+ * Isolators of the pod as a whole.
+ * @param text the pod manifest file
+ * @throws Stage1Error naming the field
+ */
+export function parsePodLimits(text: string): ResourceLimits {
+  return limitsOf(parseObject('pod', text));
+}
+
+function limitsOf({ isolators }: Json): ResourceLimits {
+  const list = Array.isArray(isolators) ? (isolators as unknown[]) : [];
+  return { memoryLimitBytes: limitOf(list, 'resource/memory'), cpuLimit: limitOf(list, 'resource/cpu') };
 }
 
 /**

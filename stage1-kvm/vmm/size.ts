@@ -1,10 +1,16 @@
 /** How large the virtual machine of a pod is. */
 import { Stage1Error } from '../error.ts';
-import type { PodApp } from '../pod/pod.ts';
 
 export interface MachineSize {
   memoryMiB: number;
   cpus: number;
+}
+
+/** What its resources may be; null: nothing is said. */
+export interface ResourceLimits {
+  memoryLimitBytes: number | null;
+  /** In CPUs; fractions allowed. */
+  cpuLimit: number | null;
 }
 
 export interface SizeLimits {
@@ -12,6 +18,8 @@ export interface SizeLimits {
   /** What the user asked for; null: by the rule. */
   memoryMiB: number | null;
   cpus: number | null;
+  /** Isolators of the pod itself. */
+  pod: ResourceLimits;
 }
 
 /** What the guest itself needs beside the apps, and the least a pod gets. */
@@ -21,10 +29,11 @@ const LEAST_MEMORY_MIB = 512;
 const LEAST_OVERRIDE_MIB = 64;
 
 /**
- * Memory: max(512, 128 + sum of the apps' memory limits) MiB. CPUs: sum of the apps' cpu limits rounded up, at least 1,
- * at most the host's. @throws Stage1Error when an override is out of range.
+ * Memory: what was asked for; else 128 MiB and the pod's own limit; else max(512, 128 + sum of the apps' memory limits) MiB. CPUs: what
+ * was asked for, else the sum of the apps' cpu limits rounded up, not more than the pod's own; at least 1, at most the host's.
+ * @throws Stage1Error when an override is out of range.
  */
-export function machineSize(apps: readonly Pick<PodApp, 'memoryLimitBytes' | 'cpuLimit'>[], limits: SizeLimits): MachineSize {
+export function machineSize(apps: readonly ResourceLimits[], limits: SizeLimits): MachineSize {
   if (limits.memoryMiB !== null && limits.memoryMiB < LEAST_OVERRIDE_MIB) throw new Stage1Error(`a pod needs at least ${LEAST_OVERRIDE_MIB} MiB of memory, not ${limits.memoryMiB}`);
   let appBytes = 0;
   let appCpus = 0;
@@ -32,8 +41,14 @@ export function machineSize(apps: readonly Pick<PodApp, 'memoryLimitBytes' | 'cp
     appBytes += app.memoryLimitBytes ?? 0;
     appCpus += app.cpuLimit ?? 0;
   }
-  const memoryMiB = limits.memoryMiB ?? Math.max(LEAST_MEMORY_MIB, GUEST_MEMORY_MIB + Math.ceil(appBytes / 2 ** 20));
+  const podBytes = limits.pod.memoryLimitBytes;
+  const byRule = podBytes === null ? Math.max(LEAST_MEMORY_MIB, GUEST_MEMORY_MIB + toMiB(appBytes)) : GUEST_MEMORY_MIB + toMiB(podBytes);
+  const memoryMiB = limits.memoryMiB ?? byRule;
+  const podCpus = limits.pod.cpuLimit;
+  const cpus = podCpus === null ? appCpus : Math.min(podCpus, appCpus === 0 ? podCpus : appCpus);
   // 0.1 + 0.2 must not become a second CPU.
-  const wanted = limits.cpus ?? Math.ceil(Math.round(appCpus * 1000) / 1000);
+  const wanted = limits.cpus ?? Math.ceil(Math.round(cpus * 1000) / 1000);
   return { memoryMiB, cpus: Math.min(Math.max(wanted, 1), limits.hostCpus) };
 }
+
+const toMiB = (bytes: number): number => Math.ceil(bytes / 2 ** 20);

@@ -24,7 +24,7 @@ new Agent({
   place: () =>
     Promise.resolve({
       root: { mountNamespaceFd: null, inside: (work) => work() },
-      cgroup: { fd: -1, signal() {}, kill() {}, oomKills: () => 0 },
+      cgroup: { fd: -1, signal() {}, kill() {}, memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => {} },
     }),
   release() {
     if (mode === 'break') throw new TypeError('broken on purpose');

@@ -2,14 +2,15 @@ import '../helpers/fake-sys.ts';
 import t from 'tap';
 import {
   CAP_CHOWN, CAP_LAST_CAP, CAP_NET_RAW, CAP_SYS_ADMIN, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat,
-  NR_prctl, NR_rt_sigprocmask, NR_seccomp, NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, PR_CAPBSET_DROP,
-  PR_SET_NO_NEW_PRIVS,
+  NR_prctl, NR_prlimit64, NR_rt_sigprocmask, NR_seccomp, NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, PR_CAPBSET_DROP,
+  PR_SET_NO_NEW_PRIVS, RLIMIT_CORE, RLIMIT_NOFILE,
 } from '../../runtime/abi.gen.ts';
 import { IGNORE_FAILURE } from '../../runtime/sys.ts';
 import { asRoot, confinementOf } from '../../guest-agent/app/confinement.ts';
 import { DEFAULT_CAPABILITIES } from '../../guest-agent/app/capabilities.ts';
-import { readIsolators } from '../../guest-agent/app/isolators.ts';
+import { boundByPod, readIsolators } from '../../guest-agent/app/isolators.ts';
 import type { Isolator } from '../../guest-agent/app/manifest.ts';
+import { sysctlPath } from '../../guest-agent/machine/sysctl.ts';
 import { confine, executableCandidates, type Confinement, type Program } from '../../guest-agent/confine.ts';
 
 const FILTER = new Uint8Array(16);
@@ -24,6 +25,7 @@ const confinement: Confinement = {
   noNewPrivileges: true,
   seccomp: FILTER,
   oomScoreAdjust: -5,
+  rlimits: [{ resource: RLIMIT_NOFILE, soft: 10n, hard: 20n }],
 };
 
 const program: Program = {
@@ -43,7 +45,7 @@ t.test('the steps, in an order that keeps every one of them possible and none un
   t.strictSame(withoutDrops, [
     NR_rt_sigprocmask, NR_setsid, NR_umask,
     NR_dup3, NR_dup3, NR_dup3, NR_ioctl,
-    NR_openat, NR_write,
+    NR_openat, NR_write, NR_prlimit64,
     NR_unshare, NR_setns,
     NR_close_range, NR_chdir,
     NR_setgroups, NR_setresgid, NR_setresuid,
@@ -111,7 +113,7 @@ t.test('failures carry the exit status systemd gives them', async (t) => {
   t.equal(statusOf(NR_seccomp), 228);
 });
 
-const place = { root: { mountNamespaceFd: 7, inside: <T>(work: () => T): T => work() }, cgroup: { fd: 3, signal() {}, kill() {}, oomKills: () => 0 } };
+const place = { root: { mountNamespaceFd: 7, inside: <T>(work: () => T): T => work() }, cgroup: { fd: 3, signal() {}, kill() {}, memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => {} } };
 const secure = { capabilities: false, paths: false, seccomp: false };
 
 function confinementFor(isolators: Isolator[], options: { uid?: number; insecure?: typeof secure } = {}): Confinement {
@@ -167,6 +169,37 @@ t.test('limits', async (t) => {
   t.equal(limits({ limit: '250m' }, 'resource/cpu').cpuMilli, 250);
   t.equal(limits({ limit: '2' }, 'resource/cpu').cpuMilli, 2000);
   t.throws(() => limits({ limit: 'much' }), { message: /"much" is not a quantity/ });
+});
+
+t.test('resource limits', async (t) => {
+  const rlimits = (value: object) => readIsolators([{ name: 'coreos.com/rkt/rlimits', value: value as Record<string, unknown> }]).rlimits;
+  t.strictSame(rlimits({ nofile: { soft: 5, hard: 10 }, core: { soft: 0, hard: -1 } }), [
+    { resource: RLIMIT_NOFILE, soft: 5n, hard: 10n }, { resource: RLIMIT_CORE, soft: 0n, hard: 0xffff_ffff_ffff_ffffn },
+  ]);
+  t.throws(() => rlimits({ nofile: { soft: -1, hard: 10 } }), { message: 'coreos.com/rkt/rlimits.nofile.soft: number not beyond the hard limit expected' });
+  t.throws(() => rlimits({ constructor: { soft: 1, hard: 1 } }), { message: 'coreos.com/rkt/rlimits.constructor: name of a resource limit expected' });
+  t.throws(() => rlimits({ nofile: { soft: 1.5, hard: 2 } }), { message: /^coreos\.com\/rkt\/rlimits\.nofile\.soft: integer from -1/ });
+});
+
+t.test('isolators that nothing enforces are those rkt ignored; any other unknown one is refused', async (t) => {
+  t.strictSame(confinementFor([{ name: 'os/linux/apparmor-profile', value: 'x' }, { name: 'resource/block-iops', value: { default: true, limit: '1' } }]).capabilities, DEFAULT_CAPABILITIES);
+  t.throws(() => readIsolators([{ name: 'os/linux/something-new', value: {} }]), { message: 'isolator os/linux/something-new: not known' });
+});
+
+t.test('the limit of the pod bounds those of its apps', async (t) => {
+  const pod = [{ name: 'resource/cpu', value: { limit: '500m' } }];
+  const cpu = (limit: string) => readIsolators([{ name: 'resource/cpu', value: { limit } }]).limits;
+  t.equal(boundByPod(cpu('2'), pod).cpuMilli, 500);
+  t.equal(boundByPod(cpu('100m'), pod).cpuMilli, 100);
+  t.equal(boundByPod(readIsolators([]).limits, pod).cpuMilli, 500);
+  t.equal(boundByPod(cpu('2'), []).cpuMilli, 2000);
+});
+
+t.test('kernel parameters: keys as sysctl(8) reads them', async (t) => {
+  t.equal(sysctlPath('net.ipv4.ip_forward'), 'net/ipv4/ip_forward');
+  t.equal(sysctlPath('net.ipv4.conf.eth0/1.forwarding'), 'net/ipv4/conf/eth0.1/forwarding');
+  t.equal(sysctlPath('net/ipv4/conf/eth0.1/forwarding'), 'net/ipv4/conf/eth0.1/forwarding');
+  for (const bad of ['', 'x', '/kernel/x', 'kernel//x', 'kernel/../x', 'kernel.', 'kernel.x y', '../x', 'kernel..../x']) t.equal(sysctlPath(bad), undefined, bad);
 });
 
 t.test('event handlers run confined like the app, but as root', async (t) => {

@@ -20,7 +20,7 @@ function optionOf(t: Test, args: readonly string[], name: string): string {
 const all = (args: readonly string[], name: string): string[] => args.flatMap((argument, i) => (argument === name ? [args[i + 1]!] : []));
 
 t.test('size', async (t) => {
-  const limits = { hostCpus: 8, memoryMiB: null, cpus: null };
+  const limits = { hostCpus: 8, memoryMiB: null, cpus: null, pod: { memoryLimitBytes: null, cpuLimit: null } };
   const app = (memoryMiB: number | null, cpuLimit: number | null) => ({ memoryLimitBytes: memoryMiB === null ? null : memoryMiB * 2 ** 20, cpuLimit });
   t.same(machineSize([app(null, null)], limits), { memoryMiB: 512, cpus: 1 });
   t.same(machineSize([app(384, 0.5)], limits), { memoryMiB: 512, cpus: 1 });
@@ -28,8 +28,12 @@ t.test('size', async (t) => {
   t.same(machineSize([app(400.5, null)], limits), { memoryMiB: 529, cpus: 1 }, 'rounded up');
   t.same(machineSize([app(null, 0.1), app(null, 0.2), app(null, 0.7)], limits), { memoryMiB: 512, cpus: 1 }, 'tenths add up to one');
   t.same(machineSize([app(null, 64)], limits), { memoryMiB: 512, cpus: 8 }, 'not more than the host has');
-  t.same(machineSize([app(4096, 4)], { hostCpus: 8, memoryMiB: 200, cpus: 2 }), { memoryMiB: 200, cpus: 2 }, 'as asked');
+  t.same(machineSize([app(4096, 4)], { ...limits, memoryMiB: 200, cpus: 2 }), { memoryMiB: 200, cpus: 2 }, 'as asked');
   t.throws(() => machineSize([app(null, null)], { ...limits, memoryMiB: 16 }), /at least 64 MiB/);
+  const bounded = (memoryMiB: number, cpuLimit: number) => ({ ...limits, pod: app(memoryMiB, cpuLimit) });
+  t.same(machineSize([app(4096, 4)], bounded(100, 1.5)), { memoryMiB: 228, cpus: 2 }, "the pod's own limits count more than the sum of the apps'");
+  t.same(machineSize([app(null, null)], bounded(1024, 3)), { memoryMiB: 1152, cpus: 3 });
+  t.same(machineSize([app(null, 1)], bounded(1024, 3)), { memoryMiB: 1152, cpus: 1 });
 });
 
 t.test('board', async (t) => {

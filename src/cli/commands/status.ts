@@ -49,6 +49,7 @@ function statusLines(pod: PodDetails): string[] {
   if (pod.state === 'running' || pod.state === 'exited') lines.push(`networks=${networksText(pod.networks)}`);
   if (!hasRun(pod.state)) return lines;
   lines.push(`pid=${pod.pid ?? NO_PID}`, `exited=${String(pod.state === 'exited' || pod.state === 'exited garbage')}`);
+  lines.push(...pod.apps.flatMap(({ name, memoryKills }) => (memoryKills === undefined ? [] : [`memory-kills-${name}=${memoryKills}`])));
   if (pod.state === 'running') return lines;
   return [...lines, ...pod.apps.flatMap(({ name, exitCode }) => (exitCode === undefined ? [] : [`app-${name}=${exitCode}`]))];
 }

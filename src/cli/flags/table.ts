@@ -55,8 +55,9 @@ export const platform = flag({ name: 'platform', scope: 'pod', placeholder: 'OS/
 export const keepLayers = toggle('keep-layers', 'pod', 'keep the layers of images in the store as they came');
 export const podManifest = flag({ name: 'pod-manifest', scope: 'pod', placeholder: 'FILE', help: 'take the whole pod from this manifest; excludes images and what changes them', parse: values.nonEmpty });
 export const volume = flag({ name: 'volume', scope: 'pod', placeholder: 'NAME,kind=KIND[,…]', help: 'volumes to make available in the pod', parse: values.volume });
+/** Root file systems are put together inside of the virtual machine, where overlayfs is always there: nothing is left to say. */
 export const noOverlay = { ...toggle('no-overlay', 'pod', 'accepted without effect'), hidden: true };
-export const privateUsers = { ...unsupported('private-users'), bareValue: 'true' };
+export const privateUsers = { ...toggle('private-users', 'pod', 'not possible: the users of a pod are those of its own kernel'), hidden: true };
 export const port = flag({ name: 'port', scope: 'pod', placeholder: 'NAME:[HOSTIP:]HOSTPORT', help: 'make a port of an app reachable on this host', parse: exposedPort });
 
 // How a pod runs: run and run-prepared
@@ -104,10 +105,16 @@ export const capRemove = { ...capsRemove, name: 'cap-remove', hidden: true };
 export const seccomp = flag({ name: 'seccomp', scope: 'app', placeholder: 'mode=MODE[,errno=E],CALL,…', help: 'system call filter for the preceding image', parse: values.seccomp });
 export const oomScoreAdjust = flag({ name: 'oom-score-adj', scope: 'app', placeholder: 'N', help: 'out-of-memory score adjustment for the preceding image', parse: values.oomScoreAdjust });
 
-/** Flags whose value is an isolator that replaces the image's of that name. */
-export const ISOLATOR_FLAGS = [memory, cpu, cpuShares, oomScoreAdjust, capsRetain, capsRemove, capRetain, capRemove, seccomp] as const;
+/** rkt's documentation called it so. */
+export const oomScoreAdjustLong = { ...oomScoreAdjust, name: 'oom-score-adjust', hidden: true };
+export const pidsLimit = flag({ name: 'pids-limit', scope: 'app', placeholder: 'N', help: 'how many processes and threads the preceding image may have', parse: values.pidsLimit });
+export const ulimit = flag({ name: 'ulimit', scope: 'app', placeholder: 'NAME=SOFT[:HARD]', help: 'resource limit of each process of the preceding image (nofile=1024:4096, core=0)', parse: values.ulimit });
+export const sysctl = flag({ name: 'sysctl', scope: 'app', placeholder: 'KEY=VALUE', help: "kernel parameter of the pod that the preceding image needs (net.ipv4.ip_forward=1)", parse: values.sysctl });
 
-export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...ISOLATOR_FLAGS];
+/** Flags whose value is an isolator that replaces the image's of that name. */
+export const ISOLATOR_FLAGS = [memory, cpu, cpuShares, oomScoreAdjust, oomScoreAdjustLong, pidsLimit, capsRetain, capsRemove, capRetain, capRemove, seccomp] as const;
+
+export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...ISOLATOR_FLAGS, ulimit, sysctl];
 
 /** Flags of the whole pod that decide what is written by `prepare`. */
 export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, noOverlay, privateUsers, port, tpm];

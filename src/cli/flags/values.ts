@@ -3,7 +3,8 @@ import { RktError } from '../../error.ts';
 import { isACIdentifier, isACName } from '../../schema/names.ts';
 import { quantityNano, quantityUnits, QUANTITY_EXPECTATION } from '../../schema/quantity.ts';
 import type { Platform } from '../../schema/platform.ts';
-import type { Isolator, Mount, NameValue, Volume } from '../../schema/index.ts';
+import { isRlimit, PIDS_LIMIT_MAX, RLIMIT_NAMES, SYSCTL_EXPECTATION, sysctlPath, UNLIMITED } from '../../schema/isolators.ts';
+import type { Isolator, Mount, NameValue, Rlimit, RlimitName, Volume } from '../../schema/index.ts';
 import { parseDuration } from '../../pod/duration.ts';
 
 /** As appc has it; the manifest is checked as a whole later, this is for a message that names the flag. */
@@ -177,6 +178,32 @@ export function oomScoreAdjust(value: string): Isolator {
 
 export function cpuShares(value: string): Isolator {
   return { name: 'os/linux/cpu-shares', value: wholeNumber(2, 262144)(value) };
+}
+
+export function pidsLimit(value: string): Isolator {
+  return { name: 'coreos.com/rkt/pids-limit', value: wholeNumber(1, PIDS_LIMIT_MAX)(value) };
+}
+
+/** `NAME=SOFT[:HARD]`, as podman has it; -1 or `unlimited` is no limit. */
+export function ulimit(value: string): [RlimitName, Rlimit] {
+  const [given = '', limits = ''] = value.split(/=(.*)/s);
+  const name = RLIMIT_NAMES.find((known) => known === given);
+  if (name === undefined) throw new Error(`unknown limit ${JSON.stringify(given)}, expected one of ${RLIMIT_NAMES.join(', ')}`);
+  const [soft = '', hard = soft, ...more] = limits.split(':');
+  if (more.length > 0) throw new Error('expected NAME=SOFT[:HARD]');
+  const limit = { soft: limitNumber(soft), hard: limitNumber(hard) };
+  if (!isRlimit(limit)) throw new Error(`soft limit ${soft} is beyond the hard limit ${hard}`);
+  return [name, limit];
+}
+
+function limitNumber(value: string): number {
+  return value === 'unlimited' ? UNLIMITED : wholeNumber(UNLIMITED, Number.MAX_SAFE_INTEGER)(value);
+}
+
+export function sysctl(value: string): NameValue {
+  const pair = nameValue('expected KEY=VALUE')(value);
+  if (sysctlPath(pair.name) === undefined) throw new Error(`expected ${SYSCTL_EXPECTATION}, found ${JSON.stringify(pair.name)}`);
+  return pair;
 }
 
 /** `key=value` parts separated by commas; each key once. */
