@@ -1,10 +1,14 @@
 /** One app of the pod: its place, its confinement, its processes from pre-start to post-stop. */
-import { SIGKILL } from '../../runtime/abi.gen.ts';
+import { SIGKILL, SIGTERM } from '../../runtime/abi.gen.ts';
 import type { ProcessEnd } from '../../runtime/linux/process.ts';
+import { monotonicMs } from '../../runtime/linux/time.ts';
+import { after } from '../../runtime/loop.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import type { Confinement } from '../confine.ts';
 import type { AppPlace, Machine } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
+import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
+import type { Notification } from '../notify/notification.ts';
 import { startProcess, StartError, type RunningProcess } from '../process/process.ts';
 import { StandardStreams } from '../process/stdio.ts';
 import { asRoot, confinementOf } from './confinement.ts';
@@ -12,6 +16,7 @@ import { buildEnvironment, environmentStrings } from './environment.ts';
 import { explainExecFailure } from './exec-failure.ts';
 import { readIsolators } from './isolators.ts';
 import type { AppManifest, PodManifest } from './manifest.ts';
+import { Restarts } from './restarts.ts';
 import { resolveIdentity, UnknownUserError, type Identity } from './users.ts';
 
 /** systemd.exec(5): EXIT_GROUP, EXIT_USER. */
@@ -29,7 +34,11 @@ export interface PodContext {
 
 export interface AppEvents {
   started(pid: number): void;
-  /** The main process has ended and so has everything it left behind. */
+  /** A run has ended and another will follow, unless the app is stopped meanwhile. `count`: of restarts, this one included. */
+  restarting(run: { status: ExitStatus; count: number; delayMs: number }): void;
+  /** The app says something about itself (sd_notify). */
+  notified(notification: Notification): void;
+  /** The main process has ended for the last time, and so has everything it left behind. */
   exited(status: ExitStatus, oomKilled: boolean): void;
   /** The main process could not be started, or an event handler failed. StartError, or something unexpected. */
   failed(error: unknown): void;
@@ -60,6 +69,7 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
   const startApp = start.apps[index];
   const manifest = pod.apps.find((candidate) => candidate.name === startApp?.name);
   if (startApp === undefined || manifest === undefined) throw new Error(`app "${startApp?.name}" is not in the pod manifest`);
+  if (manifest.settings.restart.kind !== 'no' && startApp.stdio.kind === 'tty') throw new Error('an app that owns a terminal cannot be restarted: its end hangs the terminal up');
   const isolation = readIsolators(manifest.isolators);
   const streams = new StandardStreams(startApp.stdio);
   const request = { index, app: manifest, pod, start, limits: isolation.limits, terminalPath: streams.terminalPath };
@@ -91,6 +101,8 @@ export class App {
   #current: RunningProcess | undefined;
   #stopping = false;
   #ended = false;
+  /** Ends a pause between two runs. */
+  #wake: () => void = () => undefined;
 
   constructor(parts: AppParts) {
     this.manifest = parts.manifest;
@@ -108,19 +120,52 @@ export class App {
 
   /** From pre-start to the last byte of output. */
   async run(events: AppEvents): Promise<void> {
+    let closeNotifySocket: (() => void) | undefined;
     try {
-      await this.#runHandler('pre-start', this.manifest.preStart);
-      if (!this.#stopping) {
-        const end = await this.#runMain(events);
-        events.exited(end, end.kind === 'signal' && end.signal === SIGKILL && this.#place.cgroup.oomKills() > 0);
-        await this.#runHandler('post-stop', this.manifest.postStop);
-      }
+      if (this.manifest.settings.notifies) closeNotifySocket = openNotifySocket(this.#place.root, this.#identity, (notification) => events.notified(notification));
+      const restarts = new Restarts(this.manifest.settings.restart);
+      while (await this.#runOnce(events, restarts));
     } catch (error) {
       events.failed(error);
     }
     this.#ended = true;
     this.#current = undefined;
+    closeNotifySocket?.();
     await new Promise<void>((resolve) => this.streams.finish(resolve));
+  }
+
+  /** True: again. */
+  async #runOnce(events: AppEvents, restarts: Restarts): Promise<boolean> {
+    await this.#runHandler('pre-start', this.manifest.preStart);
+    if (this.#stopping) return false;
+    const startMs = monotonicMs();
+    const oomKillsBefore = this.#place.cgroup.oomKills();
+    const status = await this.#runMain(events);
+    const oomKilled = status.kind === 'signal' && status.signal === SIGKILL && this.#place.cgroup.oomKills() > oomKillsBefore;
+    const delayMs = this.#delayBeforeNextRun(() => restarts.next(status, monotonicMs() - startMs));
+    if (delayMs === undefined) events.exited(status, oomKilled);
+    else events.restarting({ status, count: restarts.count, delayMs });
+    await this.#runHandler('post-stop', this.manifest.postStop);
+    if (delayMs === undefined) return false;
+    const goesOn = await this.#pause(delayMs);
+    if (!goesOn) events.exited(status, oomKilled);
+    return goesOn;
+  }
+
+  #delayBeforeNextRun(next: () => number | undefined): number | undefined {
+    return this.#stopping ? undefined : next();
+  }
+
+  /** False: the app is being stopped. */
+  #pause(delayMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      if (this.#stopping) return resolve(false);
+      const timer = after(delayMs, () => resolve(true));
+      this.#wake = () => {
+        timer.cancel();
+        resolve(false);
+      };
+    });
   }
 
   #runMain(events: AppEvents): Promise<ProcessEnd> {
@@ -130,13 +175,15 @@ export class App {
         streams: this.streams,
         hasTerminal: this.#stdio.kind === 'tty',
         confinement: this.#confinement,
+        extraEnvironment: this.manifest.settings.notifies ? { NOTIFY_SOCKET: NOTIFY_PATH } : {},
         onEnd: (end) => {
           this.#place.cgroup.kill();
           resolve(end);
         },
       });
       this.#current = main;
-      if (this.manifest.postStop === undefined) this.streams.closeChildEnds();
+      // Whatever starts later in the app writes into the same pipes.
+      if (this.manifest.postStop === undefined && this.manifest.settings.restart.kind === 'no') this.streams.closeChildEnds();
       events.started(main.pid);
     });
   }
@@ -198,16 +245,19 @@ export class App {
     this.#current?.signal(signal);
   }
 
-  /** To everything that runs in the app. No main process is started any more. */
-  terminate(signal: number): void {
+  /** Asks the app to end: by its own stop signal, which only the main process knows, or TERM to everything that runs in it. No main process is started any more. */
+  terminate(): void {
     this.#stopping = true;
+    this.#wake();
     if (this.#ended) return;
-    this.#place.cgroup.signal(signal);
-    if (this.#place.cgroup.fd < 0) this.#current?.signal(signal);
+    const { stopSignal } = this.manifest.settings;
+    if (stopSignal !== null || this.#place.cgroup.fd < 0) this.#current?.signal(stopSignal ?? SIGTERM);
+    else this.#place.cgroup.signal(SIGTERM);
   }
 
   kill(): void {
     this.#stopping = true;
+    this.#wake();
     if (this.#ended) return;
     this.#place.cgroup.kill();
     if (this.#place.cgroup.fd < 0) this.#current?.signal(SIGKILL);

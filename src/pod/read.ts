@@ -35,6 +35,8 @@ export interface AppDetails {
   startedNs?: bigint;
   finishedNs?: bigint;
   exitCode?: number;
+  /** How often it was started again; absent when never. */
+  restarts?: number;
   mounts: { hostPath: string; containerPath: string; readOnly: boolean }[];
   userAnnotations?: Record<string, string>;
   userLabels?: Record<string, string>;
@@ -94,7 +96,8 @@ export function readExitCodes(pod: PodHandle): Map<string, number> {
   const codes = new Map<string, number>();
   let names: string[];
   try {
-    names = readdirSync(pathInPod(pod, POD_FILES.status)).sort();
+    // What is not an app's own file has a dot or is empty.
+    names = readdirSync(pathInPod(pod, POD_FILES.status)).filter((name) => !name.includes('.')).sort();
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return codes;
     throw error;
@@ -124,6 +127,7 @@ function readApp(pod: PodHandle, app: RuntimeApp): AppDetails {
   };
   assignDefined(details, {
     exitCode,
+    restarts: readCount(pod, `${POD_FILES.status}/${app.name}.restarts`),
     startedNs,
     createdNs: modifiedNs(pod, `${POD_FILES.status}/${app.name}-created`),
     finishedNs: exitCode === undefined ? undefined : modifiedNs(pod, `${POD_FILES.status}/${app.name}`),
@@ -185,6 +189,11 @@ function isNetwork(value: unknown): value is PodNetwork {
 function readExitCode(pod: PodHandle, app: string): number | undefined {
   const text = readOptional(pod, `${POD_FILES.status}/${app}`)?.trim();
   return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : undefined;
+}
+
+function readCount(pod: PodHandle, name: string): number | undefined {
+  const text = readOptional(pod, name)?.trim();
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
 function readOptional(pod: PodHandle, name: string): string | undefined {

@@ -109,6 +109,11 @@ export function recordExit(app: string, code: number): void {
   replaceFile(`status/${app}`, `${code}\n`);
 }
 
+/** No name of an app has a dot. */
+export function recordRestarts(app: string, count: number): void {
+  replaceFile(`status/${app}.restarts`, `${count}\n`);
+}
+
 export function recordReady(): void {
   removeFile('supervisor-status');
   symlink('ready', 'supervisor-status');

@@ -49,6 +49,8 @@ function statusLines(pod: PodDetails): string[] {
   if (pod.state === 'running' || pod.state === 'exited') lines.push(`networks=${networksText(pod.networks)}`);
   if (!hasRun(pod.state)) return lines;
   lines.push(`pid=${pod.pid ?? NO_PID}`, `exited=${String(pod.state === 'exited' || pod.state === 'exited garbage')}`);
-  if (pod.state === 'running') return lines;
-  return [...lines, ...pod.apps.flatMap(({ name, exitCode }) => (exitCode === undefined ? [] : [`app-${name}=${exitCode}`]))];
+  // Behind rkt's own keys, which scripts may read by their place.
+  const restarts = pod.apps.flatMap((app) => (app.restarts === undefined ? [] : [`restarts-${app.name}=${app.restarts}`]));
+  if (pod.state === 'running') return [...lines, ...restarts];
+  return [...lines, ...pod.apps.flatMap(({ name, exitCode }) => (exitCode === undefined ? [] : [`app-${name}=${exitCode}`])), ...restarts];
 }
