@@ -2,7 +2,7 @@
  * The agent: takes connections from the host, starts the pod once, reports what happens, ends the pod. Whatever goes wrong ends
  * in a message to the host and the machine switched off, never in silence.
  */
-import { NR_uname, SIGHUP, SIGKILL, SIGPIPE, SIGTERM } from '../runtime/abi.gen.ts';
+import { NR_uname, SIGHUP, SIGKILL, SIGPIPE } from '../runtime/abi.gen.ts';
 import { hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
@@ -17,6 +17,7 @@ import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
 import { evidenceFor } from './measure/quote.ts';
+import { Readiness } from './notify/readiness.ts';
 import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
@@ -56,7 +57,7 @@ export class Agent {
   #sealed = false;
   #endorsement: Promise<PodKeyEndorsement> | undefined;
   #onEndorsement: ((answer: Extract<HostMessage, { type: 'endorsement' }>) => void) | undefined;
-  #startedApps = 0;
+  readonly #readiness = new Readiness(() => this.#ready());
   #nextExecId = FIRST_EXEC_ID;
   #dying = false;
 
@@ -233,6 +234,7 @@ export class Agent {
 
   #register(app: App): void {
     this.#apps.set(app.name, app);
+    this.#readiness.expect(app.name);
     this.#processes.set(app.process, app);
     this.#exchange.offer(app.process);
   }
@@ -241,6 +243,11 @@ export class Agent {
   #runApp(app: App): Promise<void> {
     return app.run({
       started: (pid) => this.#appStarted(app, pid),
+      restarting: (run) => this.#report({ type: 'restarting', process: app.process, app: app.name, ...run, uptimeMs: uptimeMs() }),
+      notified: ({ ready, status }) => {
+        if (status !== undefined) this.#report({ type: 'notified', app: app.name, status });
+        if (ready) this.#readiness.reached(app.name);
+      },
       exited: (status, oomKilled) => this.#appExited(app, status, oomKilled),
       killedForMemory: ({ count, limitBytes }) => this.#report({ type: 'out-of-memory', process: app.process, app: app.name, killed: count, limitBytes: limitBytes ?? null }),
       failed: (error) => {
@@ -252,8 +259,10 @@ export class Agent {
 
   #appStarted(app: App, pid: number): void {
     this.#report({ type: 'started', process: app.process, app: app.name, pid, uptimeMs: uptimeMs() });
-    this.#startedApps++;
-    if (this.#startedApps < this.#apps.size) return;
+    if (!app.manifest.settings.notifies) this.#readiness.reached(app.name);
+  }
+
+  #ready(): void {
     this.#measurer?.measure({ kind: 'phase', phase: 'ready' });
     this.#report({ type: 'ready', uptimeMs: uptimeMs() });
   }
@@ -276,7 +285,7 @@ export class Agent {
       return;
     }
     this.#phase = 'ending';
-    for (const app of this.#apps.values()) app.terminate(SIGTERM);
+    for (const app of this.#apps.values()) app.terminate();
     after(graceMs, () => {
       for (const app of this.#apps.values()) app.kill();
     });

@@ -43,9 +43,14 @@ export interface EnterOptions {
   command: string[];
 }
 
+/** What apps get to end by themselves unless someone says otherwise. */
+export const SHUTDOWN_GRACE_MS = 10_000;
+
 export interface StopOptions {
   uuid: string;
   force: boolean;
+  /** What the apps get to end by themselves. */
+  graceMs: number;
 }
 
 /** Splits `--name=value`, `--name value`-free arguments as stage0 passes them: flags first, then operands. */
@@ -138,14 +143,16 @@ export function parseEnterArguments(args: readonly string[]): EnterOptions {
 export function parseStopArguments(args: readonly string[]): StopOptions {
   const { flags, operands } = split(args);
   let force = false;
+  let graceMs = SHUTDOWN_GRACE_MS;
   for (const { name, value } of flags) {
     switch (name) {
       case 'force': force = booleanValue(name, value); break;
+      case 'grace-period-ms': graceMs = naturalNumber(name, required(name, value)); break;
       case 'debug': case 'local-config': break;
       default: throw new Stage1Error(`unknown flag --${name}`);
     }
   }
-  return { uuid: uuidOperand(operands), force };
+  return { uuid: uuidOperand(operands), force, graceMs };
 }
 
 function split(args: readonly string[]): SplitArguments {
@@ -192,6 +199,10 @@ function positiveInteger(name: string, text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 0x7fffffff) throw new Stage1Error(`flag --${name} needs a positive integer, not "${text}"`);
   return value;
+}
+
+function naturalNumber(name: string, text: string): number {
+  return text === '0' ? 0 : positiveInteger(name, text);
 }
 
 function oneOf<T extends string>(name: string, text: string, allowed: readonly T[]): T {

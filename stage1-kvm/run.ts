@@ -18,9 +18,10 @@ import { serveAttestSockets } from './tpm/attest-sockets.ts';
 import { endorse, endorsementJson } from './tpm/endorsement.ts';
 import { FrameChannel } from './frame-channel.ts';
 import { launchPod, type LaunchedPod } from './launch.ts';
-import { notifySupervisor } from './notify.ts';
-import { parseRunArguments, type RunOptions } from './options.ts';
-import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
+import { notifySupervisor, SupervisorStatus } from './notify.ts';
+import { SHUTDOWN_SLACK_MS } from './stop.ts';
+import { parseRunArguments, SHUTDOWN_GRACE_MS, type RunOptions } from './options.ts';
+import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
 import { reportOutOfMemory } from './pod/memory-kills.ts';
 import { startMessage, stdioOf } from './pod/start-message.ts';
 import { escapeDetector } from './relay/escape.ts';
@@ -32,9 +33,6 @@ import { formatPhases, phasesOf, type Moments } from './timing.ts';
 
 /** Emulated guests on a busy host are slow; one that has not come up after this will not. */
 const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
-const SHUTDOWN_GRACE_MS = 10_000;
-/** Beyond the grace, for what the guest does besides waiting. */
-const SHUTDOWN_SLACK_MS = 10_000;
 /** Between the agent's end and that of the machine: a panic has to be printed. */
 const AGENT_GONE_MS = 5_000;
 const SHOWN_CONSOLE_LINES = 12;
@@ -59,7 +57,7 @@ export function run(args: readonly string[], startMs: number): void {
   const launched = launchPod(options, (fault) => supervisor?.fail(new Stage1Error(`the guest broke the rules of its vsock device: ${fault.message}`)));
   supervisor = new Supervisor(options, launched, startMs);
   watch(signalFd, EPOLLIN, () => {
-    for (const { signal } of takeSignals(signalFd)) supervisor.onSignal(signal);
+    for (const { signal, value } of takeSignals(signalFd)) supervisor.onSignal(signal, value);
   });
   runLoop((error) => supervisor.fail(error));
   supervisor.begin();
@@ -81,6 +79,8 @@ class Supervisor {
   /** Apps that have not ended, by process. */
   readonly #running = new Map<number, string>();
   readonly #pids = new Map<string, number>();
+  readonly #restarts = new Map<string, number>();
+  readonly #supervisorStatus = new SupervisorStatus();
   readonly #outputs: Promise<void>[] = [];
   #state: State = 'booting';
   #channel: FrameChannel | null = null;
@@ -153,19 +153,25 @@ class Supervisor {
     );
   }
 
-  onSignal(signal: number): void {
+  /** @param graceMs from `stop`; someone who presses a key twice wants the end now, `stop` waits for it */
+  onSignal(signal: number, graceMs?: number): void {
     if (signal === SIGWINCH) {
       if (this.#terminal !== null) this.#channel?.send({ type: 'resize', process: 1, size: this.#terminal.size() });
       return;
     }
-    const again = this.#shutdownSignal !== 0;
+    const again = this.#shutdownSignal !== 0 && graceMs === undefined;
     this.#shutdownSignal = signal;
     if (again || this.#channel === null || this.#state === 'ending') {
       this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal);
       return;
     }
-    this.#channel.send({ type: 'shutdown', graceMs: SHUTDOWN_GRACE_MS });
-    after(SHUTDOWN_GRACE_MS + SHUTDOWN_SLACK_MS, () => this.#stopNow(128 + signal));
+    this.#shutDown(signal, Math.max(0, graceMs ?? SHUTDOWN_GRACE_MS));
+  }
+
+  #shutDown(signal: number, graceMs: number): void {
+    notifySupervisor('STOPPING=1');
+    this.#channel?.send({ type: 'shutdown', graceMs });
+    after(graceMs + SHUTDOWN_SLACK_MS, () => this.#stopNow(128 + signal));
   }
 
   /** Ends the pod with an error of this program (or a defect of it). */
@@ -250,6 +256,12 @@ class Supervisor {
         this.#pids.set(message.app, message.pid);
         if (this.#running.get(message.process) === message.app) recordStarted(message.app);
         break;
+      case 'restarting':
+        this.#onRestarting(message.process);
+        break;
+      case 'notified':
+        this.#supervisorStatus.say(message.status);
+        break;
       case 'ready':
         recordReady();
         notifySupervisor('READY=1');
@@ -290,6 +302,15 @@ class Supervisor {
     } catch (error) {
       this.fail(new Stage1Error(`the guest's agent broke the protocol: ${(error as Error).message}`));
     }
+  }
+
+  /** Counted here: the guest's word for it is not needed. */
+  #onRestarting(process: number): void {
+    const app = this.#running.get(process);
+    if (app === undefined) return;
+    const count = (this.#restarts.get(app) ?? 0) + 1;
+    this.#restarts.set(app, count);
+    recordRestarts(app, count);
   }
 
   #onExit(process: number, code: number): void {

@@ -1,22 +1,29 @@
-/** `stop [--force] UUID`: asks the monitor of the pod to end it, or ends it at once. */
+/** `stop [--force] [--grace-period-ms=N] UUID`: has the monitor of the pod end it, and waits until it has; or ends it at once. */
 import { SIGKILL, SIGTERM } from '../runtime/abi.gen.ts';
-import { close } from '../runtime/linux/fds.ts';
+import { waitReadable } from '../runtime/linux/fds.ts';
 import { readFile } from '../runtime/linux/files.ts';
-import { exit, pidfdKill, pidfdOpen } from '../runtime/linux/process.ts';
+import { exit, pidfdKill, pidfdOpen, pidfdQueue } from '../runtime/linux/process.ts';
 import { SysError } from '../runtime/linux/errors.ts';
 import { Stage1Error } from './error.ts';
 import { parseStopArguments } from './options.ts';
 import { readPid } from './pod/directory.ts';
 
+/** Beyond the grace, for what the guest does besides waiting; then the monitor ends the machine. */
+export const SHUTDOWN_SLACK_MS = 10_000;
+/** For the monitor's own end. */
+const MONITOR_END_MS = 5_000;
+
 export function stop(args: readonly string[]): never {
-  const { uuid, force } = parseStopArguments(args);
+  const { uuid, force, graceMs } = parseStopArguments(args);
   const pid = readPid();
   if (pid === null) throw new Stage1Error(`pod ${uuid} has no monitor`);
   const pidfd = openMonitor(pid, uuid);
   // QEMU dies with the monitor.
-  const sent = pidfdKill(pidfd, force ? SIGKILL : SIGTERM);
-  close(pidfd);
+  const sent = force ? pidfdKill(pidfd, SIGKILL) : pidfdQueue(pidfd, SIGTERM, graceMs);
   if (!sent) throw new Stage1Error(`pod ${uuid} is not running`);
+  const limitMs = (force ? 0 : graceMs + SHUTDOWN_SLACK_MS) + MONITOR_END_MS;
+  // A descriptor of a process becomes readable with its end.
+  if (!waitReadable(pidfd, limitMs)) throw new Stage1Error(`pod ${uuid} has not ended within ${limitMs / 1000} seconds`, force ? null : 'use --force');
   exit(0);
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { busyboxImage } from './helpers/busybox.ts';
 import { busyboxMembers, makeAci, makeOciLayout } from './helpers/make-image.ts';
-import { eventually, makeHost, readyPod, type Host, type RunResult } from './helpers/rkt.ts';
+import { eventually, makeHost, type Host, type RunResult } from './helpers/rkt.ts';
 import { syscallProbe } from './helpers/syscall-probe.ts';
 
 t.jobs = 2;
@@ -254,7 +254,7 @@ t.test('what the kernel kills for want of memory is said, and which memory it wa
   t.match(limited.stderr, /app "greedy": out of memory: it may use 24 MiB \(resource\/memory\); processes killed so far: 1\n/, 'a child');
   t.match(limited.stderr, /processes killed so far: 2\n.*app "greedy" was killed for want of memory/s, 'then the app itself');
   const uuid = onlyPod(host);
-  t.match((await host.rkt(['status', uuid])).stdout.toString(), /\nmemory-kills-greedy=2\napp-greedy=137\n$/);
+  t.match((await host.rkt(['status', uuid])).stdout.toString(), /\napp-greedy=137\nmemory-kills-greedy=2\n$/);
   t.match(JSON.parse((await host.rkt(['status', '--format=json', uuid])).stdout.toString()), { apps: [{ name: 'greedy', exit_code: 137, memory_kills: 2 }] });
   await host.rkt(['rm', uuid]);
 

@@ -1,10 +1,14 @@
 /** One app of the pod: its place, its confinement, its processes from pre-start to post-stop. */
-import { SIGKILL } from '../../runtime/abi.gen.ts';
+import { SIGKILL, SIGTERM } from '../../runtime/abi.gen.ts';
 import type { ProcessEnd } from '../../runtime/linux/process.ts';
+import { monotonicMs } from '../../runtime/linux/time.ts';
+import { after } from '../../runtime/loop.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import type { Confinement } from '../confine.ts';
 import type { AppPlace, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
+import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
+import type { Notification } from '../notify/notification.ts';
 import { startProcess, StartError, type RunningProcess } from '../process/process.ts';
 import { StandardStreams } from '../process/stdio.ts';
 import { asRoot, confinementOf } from './confinement.ts';
@@ -12,6 +16,7 @@ import { buildEnvironment, environmentStrings, searchPathOf } from './environmen
 import { explainExecFailure } from './exec-failure.ts';
 import { boundByPod, readIsolators } from './isolators.ts';
 import type { AppManifest, PodManifest } from './manifest.ts';
+import { Restarts } from './restarts.ts';
 import { resolveIdentity, UnknownUserError, type Identity } from './users.ts';
 
 /** systemd.exec(5): EXIT_GROUP, EXIT_USER. */
@@ -29,7 +34,11 @@ export interface PodContext {
 
 export interface AppEvents {
   started(pid: number): void;
-  /** The main process has ended and so has everything it left behind. */
+  /** A run has ended and another will follow, unless the app is stopped meanwhile. `count`: of restarts, this one included. */
+  restarting(run: { status: ExitStatus; count: number; delayMs: number }): void;
+  /** The app says something about itself (sd_notify). */
+  notified(notification: Notification): void;
+  /** The main process has ended for the last time, and so has everything it left behind. */
   exited(status: ExitStatus, oomKilled: boolean): void;
   /** Since the app began; told each time it grows. */
   killedForMemory(kills: MemoryKills): void;
@@ -46,6 +55,13 @@ interface AppParts {
   identity: Identity;
   confinement: Confinement;
   warn: (message: string) => void;
+}
+
+/** A run has ended and the next one waits. */
+interface PendingRestart {
+  status: ExitStatus;
+  oomKilled: boolean;
+  delayMs: number;
 }
 
 interface Launch {
@@ -65,6 +81,7 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
   const startApp = start.apps[index];
   const manifest = pod.apps.find((candidate) => candidate.name === startApp?.name);
   if (startApp === undefined || manifest === undefined) throw new Error(`app "${startApp?.name}" is not in the pod manifest`);
+  if (manifest.settings.restart.kind !== 'no' && startApp.stdio.kind === 'tty') throw new Error('an app that owns a terminal cannot be restarted: its end hangs the terminal up');
   const isolation = readIsolators(manifest.isolators);
   const streams = new StandardStreams(startApp.stdio);
   const request = { index, app: manifest, pod, start, limits: boundByPod(isolation.limits, pod.isolators), sysctls: isolation.sysctls, terminalPath: streams.terminalPath };
@@ -99,6 +116,8 @@ export class App {
   #memoryKills = 0;
   #stopping = false;
   #ended = false;
+  /** Ends a pause between two runs. */
+  #wake: () => void = () => undefined;
 
   constructor(parts: AppParts) {
     this.manifest = parts.manifest;
@@ -118,23 +137,67 @@ export class App {
   /** From pre-start to the last byte of output. */
   async run(events: AppEvents): Promise<void> {
     const stopWatching = this.#place.cgroup.watchMemoryKills(() => this.#reportMemoryKills(events));
+    let closeNotifySocket: (() => void) | undefined;
+    try {
+      if (this.manifest.settings.notifies) closeNotifySocket = openNotifySocket(this.#place.root, this.#identity, (notification) => events.notified(notification));
+      const restarts = new Restarts(this.manifest.settings.restart);
+      while (await this.#runOnce(events, restarts));
+    } catch (error) {
+      events.failed(error);
+    }
+    stopWatching();
+    this.#ended = true;
+    this.#current = undefined;
+    closeNotifySocket?.();
+    await new Promise<void>((resolve) => this.streams.finish(resolve));
+  }
+
+  /** True: again. */
+  async #runOnce(events: AppEvents, restarts: Restarts): Promise<boolean> {
+    let pending: PendingRestart | undefined;
     try {
       await this.#runHandler('pre-start', this.manifest.preStart);
-      if (!this.#stopping) {
-        const killsBefore = this.#memoryKills;
-        const end = await this.#runMain(events);
-        this.#reportMemoryKills(events);
-        const isKilled = end.kind === 'signal' && end.signal === SIGKILL && !this.#stopping;
-        events.exited(end, isKilled && this.#memoryKills > killsBefore);
-      }
+      if (!this.#stopping) pending = await this.#runMainOnce(events, restarts);
     } catch (error) {
       events.failed(error);
     }
     await this.#cleanUp();
-    stopWatching();
-    this.#ended = true;
-    this.#current = undefined;
-    await new Promise<void>((resolve) => this.streams.finish(resolve));
+    if (pending === undefined) return false;
+    const goesOn = await this.#pause(pending.delayMs);
+    if (!goesOn) events.exited(pending.status, pending.oomKilled);
+    return goesOn;
+  }
+
+  async #runMainOnce(events: AppEvents, restarts: Restarts): Promise<PendingRestart | undefined> {
+    const startMs = monotonicMs();
+    const killsBefore = this.#memoryKills;
+    const status = await this.#runMain(events);
+    this.#reportMemoryKills(events);
+    const isKilled = status.kind === 'signal' && status.signal === SIGKILL && !this.#stopping;
+    const oomKilled = isKilled && this.#memoryKills > killsBefore;
+    const delayMs = this.#delayBeforeNextRun(() => restarts.next(status, monotonicMs() - startMs));
+    if (delayMs === undefined) {
+      events.exited(status, oomKilled);
+      return undefined;
+    }
+    events.restarting({ status, count: restarts.count, delayMs });
+    return { status, oomKilled, delayMs };
+  }
+
+  #delayBeforeNextRun(next: () => number | undefined): number | undefined {
+    return this.#stopping ? undefined : next();
+  }
+
+  /** False: the app is being stopped. */
+  #pause(delayMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      if (this.#stopping) return resolve(false);
+      const timer = after(delayMs, () => resolve(true));
+      this.#wake = () => {
+        timer.cancel();
+        resolve(false);
+      };
+    });
   }
 
   #runMain(events: AppEvents): Promise<ProcessEnd> {
@@ -144,13 +207,15 @@ export class App {
         streams: this.streams,
         hasTerminal: this.#stdio.kind === 'tty',
         confinement: this.#confinement,
+        extraEnvironment: this.manifest.settings.notifies ? { NOTIFY_SOCKET: NOTIFY_PATH } : {},
         onEnd: (end) => {
           this.#place.cgroup.kill();
           resolve(end);
         },
       });
       this.#current = main;
-      if (this.manifest.postStop === undefined) this.streams.closeChildEnds();
+      // Whatever starts later in the app writes into the same pipes.
+      if (this.manifest.postStop === undefined && this.manifest.settings.restart.kind === 'no') this.streams.closeChildEnds();
       events.started(main.pid);
     });
   }
@@ -229,16 +294,19 @@ export class App {
     this.#current?.signal(signal);
   }
 
-  /** To everything that runs in the app. No main process is started any more. */
-  terminate(signal: number): void {
+  /** Asks the app to end: by its own stop signal, which only the main process knows, or TERM to everything that runs in it. No main process is started any more. */
+  terminate(): void {
     this.#stopping = true;
+    this.#wake();
     if (this.#ended) return;
-    this.#place.cgroup.signal(signal);
-    if (this.#place.cgroup.fd < 0) this.#current?.signal(signal);
+    const { stopSignal } = this.manifest.settings;
+    if (stopSignal !== null || this.#place.cgroup.fd < 0) this.#current?.signal(stopSignal ?? SIGTERM);
+    else this.#place.cgroup.signal(SIGTERM);
   }
 
   kill(): void {
     this.#stopping = true;
+    this.#wake();
     if (this.#ended) return;
     this.#place.cgroup.kill();
     if (this.#place.cgroup.fd < 0) this.#current?.signal(SIGKILL);

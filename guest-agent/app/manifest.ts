@@ -1,4 +1,5 @@
 /** What the agent acts on in an appc pod manifest (spec: pods.md, types.md). Fields it has no use for are not looked at. */
+import { appSettings, type AppSettings } from '../../src/wire/app-settings.ts';
 import { asBoolean, asId, asList, asObject, asString, fail, optional, parseDecimal, type JsonObject } from '../checked.ts';
 
 export interface Isolator {
@@ -49,6 +50,7 @@ export interface AppManifest {
   isolators: Isolator[];
   preStart: string[] | undefined;
   postStop: string[] | undefined;
+  settings: AppSettings;
 }
 
 export interface PodManifest {
@@ -83,6 +85,7 @@ function parseApp(value: unknown, field: string): AppManifest {
     isolators: asList(app['isolators'], `${field}.app.isolators`, parseIsolator),
     preStart: handlers.get('pre-start'),
     postStop: handlers.get('post-stop'),
+    settings: appSettings(asList(runtimeApp['annotations'], `${field}.annotations`, parseAnnotation)),
   };
 }
 
@@ -101,6 +104,11 @@ function asAbsolutePath(value: unknown, field: string): string {
 function parseHandler(value: unknown, field: string): { name: string; exec: string[] } {
   const handler = asObject(value, field);
   return { name: asString(handler['name'], `${field}.name`), exec: asList(handler['exec'], `${field}.exec`, asString) };
+}
+
+function parseAnnotation(value: unknown, field: string): { name: string; value: string } {
+  const annotation = asObject(value, field);
+  return { name: asString(annotation['name'], `${field}.name`), value: asString(annotation['value'], `${field}.value`) };
 }
 
 function parseVariable(value: unknown, field: string): { name: string; value: string } {

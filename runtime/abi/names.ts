@@ -13,6 +13,8 @@ export const MISSING_IN_HEADERS: Record<string, string> = {
   MNT_FORCE: '1', MNT_DETACH: '2', UMOUNT_NOFOLLOW: '8', TIOCGPTPEER: '0x5441', NSFS_MAGIC: '0x6e736673',
   AT_RECURSIVE: '0x8000', OPEN_TREE_CLONE: '1', OPEN_TREE_CLOEXEC: 'O_CLOEXEC', MEMFD_NOEXEC_SEAL: '8',
   CLONE_INTO_CGROUP: '0x200000000ULL', CLONE_NEWTIME: '0x80', CLONE_PIDFD: '0x1000', SO_PEERPIDFD: '77',
+  // A type without a tag.
+  sizeof_siginfo_t: 'sizeof(siginfo_t)', siginfo_t_si_signo: 'offsetof(siginfo_t, si_signo)', siginfo_t_si_code: 'offsetof(siginfo_t, si_code)', siginfo_t_si_value: 'offsetof(siginfo_t, si_value)',
 };
 
 const words = (text: string): string[] => text.split(/\s+/).filter((word) => word !== '');
@@ -43,6 +45,7 @@ export const CONSTANTS: string[] = words(`
 
   SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGCHLD SIGCONT
   SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGWINCH SIGIO SIGPWR SIGSYS SIG_BLOCK SIG_UNBLOCK SIG_SETMASK SFD_CLOEXEC SFD_NONBLOCK
+  SI_QUEUE sizeof_siginfo_t siginfo_t_si_signo siginfo_t_si_code siginfo_t_si_value
   WNOHANG WUNTRACED WEXITED WNOWAIT P_ALL P_PID P_PIDFD
   CLONE_NEWNS CLONE_NEWUTS CLONE_NEWIPC CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET CLONE_NEWCGROUP CLONE_NEWTIME CLONE_INTO_CGROUP CLONE_PIDFD
   CLONE_FS CLONE_FILES
@@ -68,7 +71,7 @@ export const CONSTANTS: string[] = words(`
   SHUT_RD SHUT_WR SHUT_RDWR MSG_DONTWAIT MSG_NOSIGNAL MSG_PEEK MSG_CMSG_CLOEXEC MSG_CTRUNC MSG_TRUNC MSG_WAITALL SOMAXCONN
   VMADDR_CID_ANY VMADDR_CID_HYPERVISOR VMADDR_CID_LOCAL VMADDR_CID_HOST VMADDR_PORT_ANY IOCTL_VM_SOCKETS_GET_LOCAL_CID
   SO_VM_SOCKETS_BUFFER_SIZE SO_VM_SOCKETS_BUFFER_MIN_SIZE SO_VM_SOCKETS_BUFFER_MAX_SIZE
-  IPPROTO_TCP TCP_NODELAY IPPROTO_IPV6
+  IPPROTO_TCP TCP_NODELAY IPPROTO_IPV6 IPV6_V6ONLY SO_TYPE SO_ACCEPTCONN
 
   NETLINK_ROUTE NETLINK_KOBJECT_UEVENT NLM_F_REQUEST NLM_F_ACK NLM_F_CREATE NLM_F_REPLACE NLM_F_EXCL NLM_F_DUMP NLMSG_ERROR NLMSG_DONE NLM_F_ROOT NLM_F_MATCH
   RTM_NEWLINK RTM_GETLINK RTM_SETLINK RTM_NEWADDR RTM_NEWROUTE RTM_NEWNEIGH RTA_DST RTA_GATEWAY RTA_OIF RTA_PREFSRC RTA_PRIORITY NDA_DST NDA_LLADDR NUD_PERMANENT RT_TABLE_MAIN RTPROT_BOOT RT_SCOPE_UNIVERSE RT_SCOPE_LINK RT_SCOPE_HOST RTN_UNICAST
@@ -92,7 +95,7 @@ export const CONSTANTS: string[] = words(`
 /** Structure → fields whose offset is wanted. */
 export const STRUCTS: Record<string, string[]> = {
   epoll_event: ['events', 'data'],
-  signalfd_siginfo: ['ssi_signo', 'ssi_code', 'ssi_pid', 'ssi_uid', 'ssi_status'],
+  signalfd_siginfo: ['ssi_signo', 'ssi_code', 'ssi_pid', 'ssi_uid', 'ssi_status', 'ssi_int'],
   sockaddr_un: ['sun_path'],
   sockaddr_vm: ['svm_family', 'svm_port', 'svm_cid'],
   sockaddr_nl: ['nl_family', 'nl_pid', 'nl_groups'],
@@ -100,6 +103,8 @@ export const STRUCTS: Record<string, string[]> = {
   cmsghdr: ['cmsg_len', 'cmsg_level', 'cmsg_type'],
   iovec: ['iov_base', 'iov_len'],
   ucred: ['pid', 'uid', 'gid'],
+  sockaddr_in: ['sin_port', 'sin_addr'],
+  sockaddr_in6: ['sin6_port', 'sin6_addr'],
   statx: ['stx_mode', 'stx_nlink', 'stx_uid', 'stx_gid', 'stx_ino', 'stx_size', 'stx_blocks', 'stx_mtime.tv_sec', 'stx_mtime.tv_nsec', 'stx_ctime.tv_sec', 'stx_ctime.tv_nsec', 'stx_rdev_major', 'stx_rdev_minor', 'stx_dev_major', 'stx_dev_minor'],
   statfs: ['f_type', 'f_bsize', 'f_blocks', 'f_bavail'],
   open_how: ['flags', 'mode', 'resolve'],

@@ -1,7 +1,8 @@
 /** Processes: starting, waiting, signalling. */
 import {
   CLOCK_MONOTONIC, ECHILD, NR_clock_nanosleep, NR_execve, NR_exit_group, NR_getpid, NR_getppid, NR_kill, NR_pidfd_open, NR_pidfd_send_signal, NR_prctl, NR_prlimit64, NR_umask, NR_wait4,
-  NR_waitid, P_ALL, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_PDEATHSIG, WEXITED, WNOHANG, WNOWAIT,
+  NR_waitid, P_ALL, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_PDEATHSIG, SI_QUEUE, WEXITED, WNOHANG, WNOWAIT, siginfo_t_si_code, siginfo_t_si_signo,
+  siginfo_t_si_value, sizeof_siginfo_t,
 } from '../abi.gen.ts';
 import type { Operation } from '../sys.ts';
 import { check, SysError } from './errors.ts';
@@ -88,6 +89,16 @@ export function pidfdOpen(pid: number): number {
 /** False when the process has ended. */
 export function pidfdKill(pidfd: number, signal: number): boolean {
   return sys.call(NR_pidfd_send_signal, pidfd, signal, null, 0) >= 0;
+}
+
+/** As pidfdKill, with a number for the receiver (sigqueue(3)). */
+export function pidfdQueue(pidfd: number, signal: number, value: number): boolean {
+  const info = new Uint8Array(sizeof_siginfo_t);
+  const view = new DataView(info.buffer);
+  view.setInt32(siginfo_t_si_signo, signal, true);
+  view.setInt32(siginfo_t_si_code, SI_QUEUE, true);
+  view.setInt32(siginfo_t_si_value, value, true);
+  return sys.call(NR_pidfd_send_signal, pidfd, signal, info, 0) >= 0;
 }
 
 export const getPid = (): number => sys.call(NR_getpid);

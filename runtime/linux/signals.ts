@@ -1,6 +1,7 @@
 /** Signals as events: blocked for the process, read from a descriptor. Children must reset their mask (unblockSignals). */
 import {
-  NR_rt_sigprocmask, NR_signalfd4, SFD_CLOEXEC, SFD_NONBLOCK, SIG_BLOCK, SIG_SETMASK, signalfd_siginfo_ssi_pid, signalfd_siginfo_ssi_signo, sizeof_signalfd_siginfo,
+  NR_rt_sigprocmask, NR_signalfd4, SFD_CLOEXEC, SFD_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SI_QUEUE,
+  signalfd_siginfo_ssi_code, signalfd_siginfo_ssi_int, signalfd_siginfo_ssi_pid, signalfd_siginfo_ssi_signo, sizeof_signalfd_siginfo,
 } from '../abi.gen.ts';
 import type { Operation } from '../sys.ts';
 import { check } from './errors.ts';
@@ -10,6 +11,8 @@ export interface ReceivedSignal {
   signal: number;
   /** Who sent it; 0 for the kernel. */
   pid: number;
+  /** What a sender that queued it has sent along (sigqueue(3)). */
+  value: number | undefined;
 }
 
 function signalSet(signals: readonly number[]): BigUint64Array {
@@ -42,7 +45,11 @@ export function takeSignals(fd: number): ReceivedSignal[] {
     const count = readRaw(fd, buffer);
     if (count <= 0) return signals;
     for (let offset = 0; offset < count; offset += sizeof_signalfd_siginfo) {
-      signals.push({ signal: view.getUint32(offset + signalfd_siginfo_ssi_signo, true), pid: view.getUint32(offset + signalfd_siginfo_ssi_pid, true) });
+      signals.push({
+        signal: view.getUint32(offset + signalfd_siginfo_ssi_signo, true),
+        pid: view.getUint32(offset + signalfd_siginfo_ssi_pid, true),
+        value: view.getInt32(offset + signalfd_siginfo_ssi_code, true) === SI_QUEUE ? view.getInt32(offset + signalfd_siginfo_ssi_int, true) : undefined,
+      });
     }
   }
 }

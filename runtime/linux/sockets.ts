@@ -2,7 +2,7 @@
 import {
   AF_UNIX, AF_VSOCK, EAGAIN, EINPROGRESS, EINTR, IOCTL_VM_SOCKETS_GET_LOCAL_CID, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, NR_accept4, NR_bind,
   NR_connect, NR_getsockopt, NR_ioctl, NR_listen, NR_recvmsg, NR_sendmsg, NR_setsockopt, NR_shutdown, NR_socket, NR_socketpair, O_RDONLY, SCM_RIGHTS, SHUT_WR,
-  SO_ERROR, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, cmsghdr_cmsg_len, cmsghdr_cmsg_level, cmsghdr_cmsg_type, iovec_iov_base, iovec_iov_len,
+  SO_ERROR, SO_PEERCRED, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, cmsghdr_cmsg_len, cmsghdr_cmsg_level, cmsghdr_cmsg_type, iovec_iov_base, iovec_iov_len,
   msghdr_msg_control, msghdr_msg_controllen, msghdr_msg_flags, msghdr_msg_iov, msghdr_msg_iovlen, sizeof_cmsghdr, sizeof_iovec, sizeof_msghdr, sizeof_sockaddr_un,
   sizeof_sockaddr_vm, sockaddr_un_sun_path, sockaddr_vm_svm_cid, sockaddr_vm_svm_family, sockaddr_vm_svm_port,
 } from '../abi.gen.ts';
@@ -51,6 +51,16 @@ function listenOn(family: number, address: Uint8Array, name: string): number {
   }
   close(fd);
   throw new SysError(`bind ${name}`, -result);
+}
+
+/** A socket that takes datagrams at `path`, where nothing may be yet. */
+export function bindUnixDatagrams(path: string): number {
+  const fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK);
+  const address = unixAddress(path);
+  const result = sys.call(NR_bind, fd, address, address.length);
+  if (result >= 0) return fd;
+  close(fd);
+  throw new SysError(`bind ${path}`, -result);
 }
 
 export const listenUnix = (path: string): number => listenOn(AF_UNIX, unixAddress(path), path);

@@ -27,6 +27,7 @@ function appJson(app: AppDetails): Record<string, unknown> {
     finished_at: app.finishedNs,
     exit_code: app.exitCode,
     memory_kills: app.memoryKills,
+    restart_count: app.restarts,
     image_id: app.imageID,
     mounts: app.mounts.map(({ hostPath, containerPath, readOnly }) => ({ host_path: hostPath, container_path: containerPath, read_only: readOnly })),
     user_annotations: app.userAnnotations,

@@ -80,7 +80,7 @@ function appRequest({ image: text, flags: given, args }: ImageArgument, image: F
     readOnlyRootFS: given.last(flags.readonlyRootfs),
     mounts: given.all(flags.mount),
     environment: given.all(flags.environment),
-    annotations: given.all(flags.annotation),
+    annotations: [...given.all(flags.annotation), ...flags.SETTING_FLAGS.flatMap((flag) => given.last(flag) ?? [])],
     userAnnotations: given.all(flags.userAnnotation),
     userLabels: given.all(flags.userLabel),
     isolators: isolatorsOf(given),

@@ -5,6 +5,7 @@ import type { Annotation, App, EnvironmentVariable, ImageManifest, Label, MountP
 import { sanitizeACIdentifier, sanitizeACName } from '../schema/names.ts';
 import type { OciConfig, OciRunConfig } from '../schema/oci.ts';
 import { appcPlatform } from '../schema/platform.ts';
+import { parseSignal, STOP_SIGNAL_ANNOTATION } from '../wire/app-settings.ts';
 import { parseDockerReference } from './docker-reference.ts';
 import type { DockerReference } from './docker-reference.ts';
 import type { LayeredImage } from './layered-image.ts';
@@ -22,7 +23,7 @@ export function convertImage(image: LayeredImage, warn: (message: string) => voi
     name: imageName(fullName, naming.fileName),
     labels: [...(version === undefined ? [] : [{ name: 'version', value: version }]), ...platformLabels(config)],
     app: convertApp(config.config ?? {}, { warn, origin: image.origin }),
-    annotations: annotationsOf(image, fullName),
+    annotations: [...annotationsOf(image, fullName), ...stopSignalOf(config.config ?? {}, { warn, origin: image.origin })],
   };
   return checkValue(manifest, imageManifest, { origin: image.origin, code: 'BAD_IMAGE' });
 }
@@ -56,6 +57,17 @@ function annotationsOf(image: LayeredImage, reference: DockerReference | undefin
     ['appc.io/docker/labels', run.Labels === undefined ? undefined : jsonUnlessEmpty(Object.entries(run.Labels).sort(byFirst), Object.fromEntries)],
   ];
   return pairs.flatMap(([name, value]) => (value === undefined || value === '' ? [] : [{ name, value }]));
+}
+
+function stopSignalOf({ StopSignal: signal = '' }: OciRunConfig, { warn, origin }: Complaints): Annotation[] {
+  if (signal === '') return [];
+  try {
+    parseSignal(signal);
+    return [{ name: STOP_SIGNAL_ANNOTATION, value: signal }];
+  } catch (error) {
+    warn(`${origin}: the stop signal is left out: ${error instanceof Error ? error.message : String(error)}`);
+    return [];
+  }
 }
 
 function jsonUnlessEmpty<T>(list: readonly T[] | undefined, shape: (list: readonly T[]) => unknown = (same) => same): string | undefined {

@@ -12,6 +12,7 @@ import type { Descriptor, OciRunConfig } from '../schema/oci.ts';
 import { goPlatformOfAppc } from '../schema/platform.ts';
 import { fileError } from '../store/fs-error.ts';
 import type { Store } from '../store/store.ts';
+import { STOP_SIGNAL_ANNOTATION } from '../wire/app-settings.ts';
 import { requireDigest, utf8Text } from './bytes.ts';
 import type { OpenedImage } from './image-archive.ts';
 import { hasRecipe, tarFromRecipe } from './recipe-file.ts';
@@ -136,7 +137,7 @@ async function writeSquashed({ image, manifest, disk }: OpenedImage, layout: Lay
   const [os, arch] = [labelValue(manifest.labels, 'os'), labelValue(manifest.labels, 'arch')];
   const platform = os === undefined || arch === undefined ? undefined : goPlatformOfAppc(os, arch);
   if (platform === undefined) throw new RktError('UNSUPPORTED', `image ${image.id}: OCI has no name for the platform ${os ?? '?'}/${arch ?? '?'}`);
-  const config = { ...platform, ...(manifest.app === undefined ? {} : { config: runConfigOf(manifest.app) }), rootfs: { type: 'layers', diff_ids: [layer.digest] } };
+  const config = { ...platform, ...(manifest.app === undefined ? {} : { config: { ...runConfigOf(manifest.app), ...stopSignalOf(manifest) } }), rootfs: { type: 'layers', diff_ids: [layer.digest] } };
   const configDescriptor = layout.addBytes(Buffer.from(JSON.stringify(config)), CONFIG_TYPE);
   return { manifest: layout.addBytes(manifestOf(configDescriptor, [layer], annotationsOf(manifest)), MANIFEST_TYPE), exactness: 'content' };
 }
@@ -147,6 +148,11 @@ function manifestOf(config: Descriptor, layers: readonly Descriptor[], annotatio
 
 function annotationsOf({ annotations = [] }: ImageManifest): Record<string, string> {
   return Object.fromEntries(annotations.filter(({ name }) => !name.startsWith('appc.io/docker/')).map(({ name, value }) => [name, value]));
+}
+
+function stopSignalOf({ annotations = [] }: ImageManifest): Pick<OciRunConfig, 'StopSignal'> {
+  const signal = annotations.find(({ name }) => name === STOP_SIGNAL_ANNOTATION)?.value;
+  return signal === undefined ? {} : { StopSignal: signal };
 }
 
 /** The opposite of `convertImage`, as far as there is one. */

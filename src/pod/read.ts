@@ -37,6 +37,8 @@ export interface AppDetails {
   exitCode?: number;
   /** Processes killed for want of memory; absent: none. */
   memoryKills?: number;
+  /** How often it was started again; absent when never. */
+  restarts?: number;
   mounts: { hostPath: string; containerPath: string; readOnly: boolean }[];
   userAnnotations?: Record<string, string>;
   userLabels?: Record<string, string>;
@@ -96,7 +98,8 @@ export function readExitCodes(pod: PodHandle): Map<string, number> {
   const codes = new Map<string, number>();
   let names: string[];
   try {
-    names = readdirSync(pathInPod(pod, POD_FILES.status)).sort();
+    // What is not an app's own file has a dot or is empty.
+    names = readdirSync(pathInPod(pod, POD_FILES.status)).filter((name) => !name.includes('.')).sort();
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return codes;
     throw error;
@@ -127,6 +130,7 @@ function readApp(pod: PodHandle, app: RuntimeApp): AppDetails {
   assignDefined(details, {
     exitCode,
     memoryKills: readNumber(pod, `${POD_FILES.outOfMemory}/${app.name}`, 10),
+    restarts: readNumber(pod, `${POD_FILES.status}/${app.name}.restarts`, 15),
     startedNs,
     createdNs: modifiedNs(pod, `${POD_FILES.status}/${app.name}-created`),
     finishedNs: exitCode === undefined ? undefined : modifiedNs(pod, `${POD_FILES.status}/${app.name}`),

@@ -6,6 +6,7 @@ import { RktError } from '../error.ts';
 import { portMappings } from '../network/port-mappings.ts';
 import { APPC_VERSION, checkValue, podManifest as podManifestCheck, PRIMARY_GROUP, sanitizeACName } from '../schema/index.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
+import { appSettings } from '../wire/app-settings.ts';
 import type { App, EnvironmentVariable, ExposedPort, ImageManifest, Isolator, Mount, MountPoint, NameValue, PodManifest, RuntimeApp, Volume } from '../schema/index.ts';
 import { checkIsolators, isolatorWarnings } from './isolator-rules.ts';
 
@@ -79,11 +80,21 @@ export function finishPodManifest(manifest: PodManifest, origin: string): PodMan
     if (volume.kind === 'host') throw new RktError('UNSUPPORTED', `volume ${JSON.stringify(volume.name)}: volumes of kind "host" are not supported by this version of rkt`, { hint: 'volumes of kind "empty" are' });
   }
   for (const app of manifest.apps) {
+    checkSettings(app, origin);
     if ((app.app?.exec.length ?? 0) === 0) throw new RktError('BAD_IMAGE', `image ${JSON.stringify(app.image.name ?? app.image.id)} has an empty "exec" (try --exec=BINARY)`);
   }
   portMappings(manifest);
   checkIsolators(manifest, origin);
   return checkValue(manifest, podManifestCheck, { origin });
+}
+
+/** What the guest would refuse after the start of the pod. */
+function checkSettings({ name, annotations = [] }: RuntimeApp, origin: string): void {
+  try {
+    appSettings(annotations);
+  } catch (error) {
+    throw new RktError('BAD_INPUT', `${origin}: app ${JSON.stringify(name)}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 function allVolumes(manifest: PodManifest): Volume[] {

@@ -1,5 +1,5 @@
 /** The other programs of a stage1: `enter`, `stop`, `gc`. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { RktError } from '../error.ts';
 import { replaceProcess } from '../linux/execute.ts';
 import { currentPath } from '../pod/index.ts';
@@ -16,9 +16,23 @@ export function enterPod(pod: PodHandle, command: { pid: number; app: string; ar
   return replaceProcess({ path, argv: [path, `--pid=${command.pid}`, `--appname=${command.app}`, '--', ...command.argv], env: command.env, inherit: [] });
 }
 
-/** Asks the stage1 to stop the pod and waits until it has done so. */
-export function stopPod(pod: PodHandle, options: { force: boolean }): void {
-  call(pod, 'stop', [...(options.force ? ['--force'] : []), pod.uuid]);
+export interface StopOptions {
+  force: boolean;
+  /** Of our own stage1: others decide themselves, and are only told when a person has said something. */
+  graceMs?: number | undefined;
+}
+
+/** Asks the stage1 to stop the pod and waits until it has done so. Several pods can be stopped at a time. */
+export async function stopPod(pod: PodHandle, { force, graceMs }: StopOptions): Promise<void> {
+  const podDir = currentPath(pod);
+  const path = entrypointPath(podDir, readStage1Manifest(pod), 'stop');
+  const args = [...(force ? ['--force'] : []), ...(graceMs === undefined ? [] : [`--grace-period-ms=${graceMs}`]), pod.uuid];
+  const child = spawn(path, args, { cwd: podDir, stdio: ['ignore', 'inherit', 'inherit'], argv0: path });
+  const end = await new Promise<CallEnd>((resolve) => {
+    child.on('error', (error) => resolve({ error, status: null, signal: null }));
+    child.on('close', (status, signal) => resolve({ status, signal }));
+  });
+  checkEnd(end, { entrypoint: 'stop', path });
 }
 
 /** Lets the stage1 remove what it has outside the pod directory. */
@@ -29,7 +43,16 @@ export function cleanUpStage1(pod: PodHandle, options: { debug: boolean }): void
 function call(pod: PodHandle, entrypoint: Entrypoint, args: readonly string[]): void {
   const podDir = currentPath(pod);
   const path = entrypointPath(podDir, readStage1Manifest(pod), entrypoint);
-  const result = spawnSync(path, args, { cwd: podDir, stdio: ['ignore', 'inherit', 'inherit'], argv0: path });
+  checkEnd(spawnSync(path, args, { cwd: podDir, stdio: ['ignore', 'inherit', 'inherit'], argv0: path }), { entrypoint, path });
+}
+
+interface CallEnd {
+  error?: Error;
+  status: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+function checkEnd(result: CallEnd, { entrypoint, path }: { entrypoint: Entrypoint; path: string }): void {
   if (result.error !== undefined) throw new RktError('IO', `cannot execute the stage1 entrypoint ${path}`, { cause: result.error });
   if (result.signal !== null) throw new RktError('GUEST', `stage1 entrypoint ${entrypoint} was ended by ${result.signal}`);
   if (result.status !== 0) throw new RktError('GUEST', `stage1 entrypoint ${entrypoint} failed with exit status ${result.status ?? -1}`);

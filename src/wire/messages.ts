@@ -110,7 +110,11 @@ export type AgentMessage =
   | { type: 'hello'; version: number; kernelRelease: string; uptimeMs: number }
   | { type: 'created'; request: number; process: ProcessId }
   | { type: 'started'; process: ProcessId; app: string; pid: number; uptimeMs: number }
-  /** Every app of the pod has been started. */
+  /** A run of the app has ended, and after `delayMs` there will be another: `count` restarts so far, this one included. */
+  | { type: 'restarting'; process: ProcessId; app: string; status: ExitStatus; count: number; delayMs: number; uptimeMs: number }
+  /** The app's own words about its state (sd_notify's STATUS=). */
+  | { type: 'notified'; app: string; status: string }
+  /** Every app of the pod has been started, and those that tell by themselves have said that they are ready. */
   | { type: 'ready'; uptimeMs: number }
   | { type: 'exited'; process: ProcessId; app: string; status: ExitStatus; oomKilled: boolean; uptimeMs: number }
   /** How many processes of the app the kernel has killed for want of memory since it began: of its own (its limit), or of the pod's (null). */

@@ -118,6 +118,11 @@ export function recordOutOfMemory(app: string, killed: number): void {
   replaceFile(`out-of-memory/${app}`, `${killed}\n`);
 }
 
+/** No name of an app has a dot. */
+export function recordRestarts(app: string, count: number): void {
+  replaceFile(`status/${app}.restarts`, `${count}\n`);
+}
+
 export function recordReady(): void {
   removeFile('supervisor-status');
   symlink('ready', 'supervisor-status');

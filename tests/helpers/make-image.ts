@@ -32,6 +32,7 @@ export interface ImageOptions {
   volumes?: string[];
   ports?: string[];
   labels?: Record<string, string>;
+  stopSignal?: string;
   /** Layers, lowest first; default one with busybox. An ACI gets them all in one. */
   layers?: TarMember[][];
   compression?: TestCompression;
@@ -181,6 +182,7 @@ export function layeredParts(options: ImageOptions = {}): LayeredParts {
       Volumes: asMap(options.volumes),
       ExposedPorts: asMap(options.ports),
       Labels: options.labels,
+      StopSignal: options.stopSignal,
     },
     rootfs: { type: 'layers', diff_ids: diffIDs },
   });

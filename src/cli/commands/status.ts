@@ -49,7 +49,11 @@ function statusLines(pod: PodDetails): string[] {
   if (pod.state === 'running' || pod.state === 'exited') lines.push(`networks=${networksText(pod.networks)}`);
   if (!hasRun(pod.state)) return lines;
   lines.push(`pid=${pod.pid ?? NO_PID}`, `exited=${String(pod.state === 'exited' || pod.state === 'exited garbage')}`);
-  lines.push(...pod.apps.flatMap(({ name, memoryKills }) => (memoryKills === undefined ? [] : [`memory-kills-${name}=${memoryKills}`])));
-  if (pod.state === 'running') return lines;
-  return [...lines, ...pod.apps.flatMap(({ name, exitCode }) => (exitCode === undefined ? [] : [`app-${name}=${exitCode}`]))];
+  // Behind rkt's own keys, which scripts may read by their place.
+  const more = pod.apps.flatMap(({ name, memoryKills, restarts }) => [
+    ...(memoryKills === undefined ? [] : [`memory-kills-${name}=${memoryKills}`]),
+    ...(restarts === undefined ? [] : [`restarts-${name}=${restarts}`]),
+  ]);
+  if (pod.state === 'running') return [...lines, ...more];
+  return [...lines, ...pod.apps.flatMap(({ name, exitCode }) => (exitCode === undefined ? [] : [`app-${name}=${exitCode}`])), ...more];
 }

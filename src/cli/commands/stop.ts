@@ -1,6 +1,7 @@
 import { RktError } from '../../error.ts';
 import { hasEnded, openPodByName, readUUIDFile } from '../../pod/index.ts';
 import { stopPod } from '../../stage0/stage1-calls.ts';
+import type { StopOptions } from '../../stage0/stage1-calls.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
@@ -11,7 +12,7 @@ import type { Outcome } from '../reporter.ts';
 /** What rkt ends with when the file of `--uuid-file` cannot be read. */
 const UUID_FILE_STATUS = 1;
 
-export function run({ values, positional }: ArgumentInput, context: CommandContext): Outcome {
+export async function run({ values, positional }: ArgumentInput, context: CommandContext): Promise<Outcome> {
   const uuidFile = values.last(flags.uuidFile);
   if ((positional.length === 0) === (uuidFile === undefined)) throw usage('expected UUIDs, or --uuid-file');
   let names = positional;
@@ -23,13 +24,16 @@ export function run({ values, positional }: ArgumentInput, context: CommandConte
       return { result: NOTHING, exitStatus: UUID_FILE_STATUS };
     }
   }
-  const failed = names.filter((name) => !stopOne(name, values.last(flags.force) ?? false, context)).length;
+  const options = { force: values.last(flags.force) ?? false, graceMs: values.last(flags.stopGracePeriod) };
+  // All at a time: each may take its whole grace period.
+  const stopped = await Promise.all(names.map((name) => stopOne(name, options, context)));
+  const failed = stopped.filter((done) => !done).length;
   if (failed === 0) return success(NOTHING);
   context.reporter.note(`failed to stop ${failed} pod(s)`);
   return failure();
 }
 
-function stopOne(name: string, force: boolean, context: CommandContext): boolean {
+async function stopOne(name: string, options: StopOptions, context: CommandContext): Promise<boolean> {
   try {
     using pod = openPodByName(context.dataDir(), name);
     if (hasEnded(pod.state)) {
@@ -38,7 +42,7 @@ function stopOne(name: string, force: boolean, context: CommandContext): boolean
     }
     if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" is not running`);
     try {
-      stopPod(pod, { force });
+      await stopPod(pod, options);
     } catch (error) {
       context.reporter.error(error, `error stopping "${pod.uuid}"`);
       return false;

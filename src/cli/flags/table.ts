@@ -2,6 +2,7 @@
 import type { AnyFlag, FlagScope, FlagSpec } from './flag.ts';
 import { INSECURE_NAMES, insecureOptions } from './insecure.ts';
 import { dnsServers, exposedPort, hostsEntries, networks } from './network.ts';
+import { NOTIFY_ANNOTATION, parseRestartPolicy, parseSignal, RESTART_ANNOTATION, STOP_SIGNAL_ANNOTATION } from '../../wire/app-settings.ts';
 import * as values from './values.ts';
 
 function flag<T>(spec: FlagSpec<T>): FlagSpec<T> {
@@ -114,7 +115,13 @@ export const sysctl = flag({ name: 'sysctl', scope: 'app', placeholder: 'KEY=VAL
 /** Flags whose value is an isolator that replaces the image's of that name. */
 export const ISOLATOR_FLAGS = [memory, cpu, cpuShares, oomScoreAdjust, oomScoreAdjustLong, pidsLimit, capsRetain, capsRemove, capRetain, capRemove, seccomp] as const;
 
-export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...ISOLATOR_FLAGS, ulimit, sysctl];
+/** Each becomes an annotation of the app. */
+export const stopSignal = flag({ name: 'stop-signal', scope: 'app', placeholder: 'SIGNAL', help: 'what asks the app to end', defaultText: "the image's, else SIGTERM", parse: values.appSetting(STOP_SIGNAL_ANNOTATION, parseSignal) });
+export const restart = flag({ name: 'restart', scope: 'app', placeholder: 'no|on-failure[:MAX]|always', help: 'what happens when the app ends', defaultText: 'no', parse: values.appSetting(RESTART_ANNOTATION, parseRestartPolicy) });
+export const notify = flag({ name: 'notify', scope: 'app', help: 'the app tells by sd_notify when it is ready; the pod is ready when all such apps are', bareValue: 'true', parse: values.appSetting(NOTIFY_ANNOTATION, values.boolean) });
+export const SETTING_FLAGS = [stopSignal, restart, notify] as const;
+
+export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...SETTING_FLAGS, ...ISOLATOR_FLAGS, ulimit, sysctl];
 
 /** Flags of the whole pod that decide what is written by `prepare`. */
 export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, noOverlay, privateUsers, port, tpm];
@@ -130,6 +137,7 @@ export const format = flag({ name: 'format', scope: 'command', placeholder: 'jso
 export const prettyPrint = flag({ name: 'pretty-print', scope: 'command', help: 'apply indent to format the output', defaultText: 'true', bareValue: 'true', parse: values.boolean });
 export const uuidFile = flag({ name: 'uuid-file', scope: 'command', placeholder: 'FILE', help: 'read pod UUID from file instead of argument', parse: values.nonEmpty });
 export const force = toggle('force', 'command', 'forced stopping');
+export const stopGracePeriod = flag({ name: 'grace-period', scope: 'command', placeholder: 'DURATION', help: 'what the apps get to end by themselves before they are killed', defaultText: '10s', parse: values.stopGracePeriod });
 export const app = flag({ name: 'app', scope: 'command', placeholder: 'NAME', help: 'name of the app within the pod', parse: values.appName });
 /** `false` and `0s`: do not wait. `true` and negative durations: wait without limit. */
 const waitValue = (value: string): number => {

@@ -105,6 +105,23 @@ export function duration(value: string): number {
   return milliseconds;
 }
 
+const GRACE_MAX_MS = 24 * 3600 * 1000;
+
+/** Milliseconds. */
+export function stopGracePeriod(value: string): number {
+  const milliseconds = duration(value);
+  if (milliseconds < 0 || milliseconds > GRACE_MAX_MS) throw new Error('expected a duration from 0s to 24h');
+  return Math.round(milliseconds);
+}
+
+/** An annotation whose text is checked by the code that will read it. */
+export function appSetting(annotationName: string, check: (value: string) => unknown): (value: string) => NameValue {
+  return (value) => {
+    check(value);
+    return { name: annotationName, value };
+  };
+}
+
 /** Comma-separated fields out of a closed set, each once, upper case accepted. */
 export function fieldList<const F extends string>(...allowed: F[]): (value: string) => F[] {
   return (value) => {
