@@ -30,7 +30,7 @@ import { printError } from './report.ts';
 import { formatPhases, phasesOf, type Moments } from './timing.ts';
 
 /** Emulated guests on a busy host are slow; one that has not come up after this will not. */
-const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
+export const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
 const SHUTDOWN_GRACE_MS = 10_000;
 /** Beyond the grace, for what the guest does besides waiting. */
 const SHUTDOWN_SLACK_MS = 10_000;
