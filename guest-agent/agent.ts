@@ -3,22 +3,25 @@
  * in a message to the host and the machine switched off, never in silence.
  */
 import { NR_uname, SIGHUP, SIGKILL, SIGPIPE } from '../runtime/abi.gen.ts';
+import { duplicate } from '../runtime/linux/fds.ts';
 import { hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
 import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
+import type { FilesRequest } from '../src/wire/files.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
 import { openApp, type App } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
+import { serveFiles, type FilesOfApp } from './files/file-server.ts';
 import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
 import { evidenceFor } from './measure/quote.ts';
 import { Readiness } from './notify/readiness.ts';
-import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
+import { parseHostMessage, type ExecMessage, type InspectMessage, type StartMessage } from './messages.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
 import { StreamExchange } from './process/stream-exchange.ts';
@@ -34,6 +37,8 @@ const FLUSH_TIMEOUT_MS = 2_000;
 /** For killed processes to be gone: what one does in the kernel cannot be interrupted. */
 const KILL_TIMEOUT_MS = 2_000;
 const FIRST_EXEC_ID = 1000;
+/** Nothing is written for whoever only reads. */
+const NOBODY = { uid: 65534, gid: 65534 };
 
 /** A process the host can address. */
 interface Addressable {
@@ -49,7 +54,10 @@ export class Agent {
   /** The connection that sent `start`. */
   #owner: ControlConnection | undefined;
   readonly #processes = new Map<ProcessId, Addressable>();
-  readonly #exchange = new StreamExchange(({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false);
+  readonly #exchange = new StreamExchange(
+    ({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false,
+    (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
+  );
   readonly #apps = new Map<string, App>();
   #phase: Phase = 'waiting';
   /** Undefined: the pod has no TPM. */
@@ -58,6 +66,8 @@ export class Agent {
   #endorsement: Promise<PodKeyEndorsement> | undefined;
   #onEndorsement: ((answer: Extract<HostMessage, { type: 'endorsement' }>) => void) | undefined;
   readonly #readiness = new Readiness(() => this.#ready());
+  /** Of a pod that has ended: the app whose files may be read, and its root. */
+  #inspected: { app: string; rootFd: number } | undefined;
   #nextExecId = FIRST_EXEC_ID;
   #dying = false;
 
@@ -128,6 +138,8 @@ export class Agent {
         return this.#shutdown(parsed.graceMs);
       case 'ping':
         return connection.send({ type: 'pong', request: parsed.request });
+      case 'inspect':
+        return this.#inspect(connection, parsed);
       case 'endorsement':
         return this.#onEndorsement?.(parsed);
     }
@@ -330,6 +342,34 @@ export class Agent {
     });
     if (connection.closed) streams?.abandon();
     after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
+  }
+
+  // Files of apps.
+
+  #openFiles({ app: name, direction, path }: FilesRequest): FilesOfApp {
+    if (this.#inspected?.app === name && direction === 'out') return { rootFd: duplicate(this.#inspected.rootFd), owner: NOBODY };
+    const app = this.#apps.get(name);
+    if (app === undefined) throw new Error(`no app "${name}" in this pod`);
+    if (this.#phase !== 'running') throw new Error('the pod is not running');
+    if (this.#sealed) throw new Error('the pod is sealed: no files can be copied from or to it');
+    this.#measurer?.measure({ kind: 'copy', app: name, direction, path });
+    return app.openFiles();
+  }
+
+  #inspect(connection: ControlConnection, message: InspectMessage): void {
+    if (this.#phase !== 'waiting') {
+      connection.send({ type: 'failed', step: 'inspect', message: 'the pod has been started already' });
+      return;
+    }
+    this.#owner = connection;
+    this.#phase = 'running';
+    this.#machine.inspect(message).then(
+      (rootFd) => {
+        this.#inspected = { app: message.app, rootFd };
+        connection.send({ type: 'ready', uptimeMs: uptimeMs() });
+      },
+      (error: unknown) => connection.send(failure(error, { app: message.app, step: 'inspect' })),
+    );
   }
 
   // The end.
