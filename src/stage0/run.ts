@@ -13,10 +13,13 @@ import { resolveKernel } from './kernel.ts';
 import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
 import type { MachineOptions } from './prepare.ts';
+import { directoryStage1 } from './root-layout.ts';
+import { rootfsKind } from './stage1-abilities.ts';
 
 export interface RunRequest extends NetworkRequest {
   interactive: boolean;
   localConfigDir: string;
+  ipc?: 'auto' | 'private' | 'parent';
   /** Protections that are off. */
   insecure: { capabilities: boolean; paths: boolean; seccomp: boolean } & Readonly<Record<string, boolean>>;
   /** Replaces, field by field, what `prepare` has kept. */
@@ -45,6 +48,11 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
   const argv = [entrypoint, ...args, ...network.args, pod.uuid];
 
+  if (directoryStage1(currentPath(pod)) !== undefined) {
+    const { mountRootDirectories } = await import('./root-mounts.ts');
+    mountRootDirectories(pod, manifest);
+  }
+
   if (machine.tpm === 'host') {
     const { measureIntoHostTpm } = await import('./host-tpm.ts');
     await measureIntoHostTpm({ dataDir: pod.dataDir, uuid: pod.uuid, manifest: readFileSync(pathInPod(pod, POD_FILES.manifest), 'utf8') });
@@ -72,7 +80,7 @@ export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>):
 
 /** All flags of `run` but those about networks. */
 export async function stage1Arguments(pod: PodHandle, request: RunRequest, { stage1, machine }: { stage1: ImageManifest; machine: MachineOptions }): Promise<string[]> {
-  return [...runArguments(request, interfaceVersion(stage1)), ...await machineArguments(pod, machine, request)];
+  return [...runArguments(request, interfaceVersion(stage1)), ...(rootfsKind(stage1) === 'disk' ? await machineArguments(pod, machine, request) : [])];
 }
 
 /** Flags of rkt's stage1 interface, as far as the stage1 knows them. */
@@ -89,6 +97,7 @@ function runArguments(request: RunRequest, version: number): string[] {
     if (request.insecure.seccomp) args.push('--disable-seccomp');
   }
   if (version >= 4) args.push(`--dns-conf-mode=resolv=${request.names.resolv},hosts=${request.names.hosts}`);
+  if (version >= 6 && request.ipc !== undefined) args.push(`--ipc=${request.ipc}`);
   return args;
 }
 
