@@ -32,6 +32,8 @@ module.exports = {
     mayImportOnly('runtime', [], { platform: false }),
     mayImportOnly('guest-agent', ['^runtime/', '^src/(wire|tpm|hash)/'], { platform: false }),
     mayImportOnly('stage1-kvm', ['^runtime/', '^src/(wire|tpm|hash)/'], { platform: false }),
+    // Agent and monitor in one, on a machine that is neither's own.
+    mayImportOnly('stage1-fly', ['^runtime/', '^src/(wire|tpm|hash)/', '^guest-agent/', '^stage1-kvm/'], { platform: false }),
     mayImportOnly('initramfs', ['^src/linux/'], { platform: true }),
     mayImportOnly('kernel-config', ['^initramfs/', '^scripts/'], { platform: true }),
   ],

@@ -5,7 +5,7 @@
 import {
   AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
   NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS,
-  SECCOMP_SET_MODE_FILTER, TIOCSCTTY,
+  PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGKILL, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
 import { IGNORE_FAILURE, type Operation } from '../runtime/sys.ts';
@@ -27,6 +27,8 @@ export interface Confinement {
   seccomp: Uint8Array | null;
   oomScoreAdjust: number | undefined;
   rlimits: readonly Rlimit[];
+  /** Killed when the agent ends: for one that is not the first process of its machine. */
+  diesWithAgent?: boolean;
 }
 
 /** What is different for each process. */
@@ -85,6 +87,8 @@ export function confine(confinement: Confinement, program: Program): Confinement
   list.add('chdir', 'working directory', [NR_chdir, program.workingDirectory], program.workingDirectory);
   addBoundingSet(list, confinement.capabilities);
   addIdentity(list, confinement);
+  // A change of the user takes it away.
+  if (confinement.diesWithAgent === true) list.add('session', 'death signal', [NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0]);
   if (confinement.noNewPrivileges) list.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
   // Last, so that the filter need not allow the steps above.
   if (confinement.seccomp !== null) list.add('seccomp', 'seccomp', [NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, confinement.seccomp]);

@@ -16,7 +16,7 @@ import { relayProcess } from './relay/process-streams.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from './relay/terminal.ts';
 import { wouldBlock } from './relay/host-stream.ts';
 import { printError } from './report.ts';
-import { VSOCK_SOCKET } from './vsock/own-transport.ts';
+import { VSOCK_SOCKET } from './vsock/local-clients.ts';
 
 const REQUEST = 1;
 const LONGEST_ANSWER = 32;

@@ -3,7 +3,7 @@ import { readDirectory, removeFile } from '../runtime/linux/files.ts';
 import { exit } from '../runtime/linux/process.ts';
 import { parseStopArguments } from './options.ts';
 import { ATTEST_SOCKET, TPM_SOCKET } from './tpm/attest-sockets.ts';
-import { VSOCK_SOCKET } from './vsock/own-transport.ts';
+import { VSOCK_SOCKET } from './vsock/local-clients.ts';
 
 export function gc(args: readonly string[]): never {
   parseStopArguments(args);

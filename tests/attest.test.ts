@@ -6,7 +6,7 @@ import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ensureDebianKernel } from '../kernel-config/debian-kernel.ts';
-import { stage1Archive } from '../scripts/package-stage1.ts';
+import { kvmFlavor, stage1Archive } from '../scripts/package-stage1.ts';
 import { PCR, POD_BANKS, QUOTED_PCRS } from '../src/tpm/index.ts';
 import { attestationOf, checkquote, eventlogPcrs, type Registers } from './helpers/attestation.ts';
 import { busyboxImage } from './helpers/busybox.ts';
@@ -122,8 +122,8 @@ async function changesAreNamed(t: Test, { uuid, reference }: RunningPod): Promis
   const changedLayer = busyboxMembers().map((member) => (member.path === 'etc/group' ? { ...member, content: String(member.content).replace('staff', 'stafg') } : member));
   const changedImage = makeOciLayout(file('changed/busybox.oci'), { layers: [changedLayer] });
   const cases: { what: string; reference: string; kinds: readonly string[]; text: RegExp }[] = [
-    { what: 'kernel', reference: await predict('kernel', [`--stage1-path=${changedStage1('kernel')}`, ...pod]), kinds: ['kernel'], text: /^kernel: sha256 is/ },
-    { what: 'initramfs', reference: await predict('initramfs', [`--stage1-path=${changedStage1('initramfs')}`, ...pod]), kinds: ['initramfs'], text: /^initramfs: sha256 is/ },
+    { what: 'kernel', reference: await predict('kernel', [`--stage1-path=${await changedStage1('kernel')}`, ...pod]), kinds: ['kernel'], text: /^kernel: sha256 is/ },
+    { what: 'initramfs', reference: await predict('initramfs', [`--stage1-path=${await changedStage1('initramfs')}`, ...pod]), kinds: ['initramfs'], text: /^initramfs: sha256 is/ },
     { what: 'command line', reference: edited(reference, 'quiet panic=-1', 'quiet panic=-2'), kinds: ['command-line'], text: /^command-line: text is "quiet panic=-1.*expected "quiet panic=-2/ },
     { what: 'image', reference: await predict('image', withNetwork([changedImage, ...SLEEP])), kinds: ['pod-manifest', 'app'], text: /^app: rootHash is/ },
     { what: 'pod manifest', reference: await predict('manifest', withNetwork([OCI, '--user-annotation=a=b', ...SLEEP])), kinds: ['pod-manifest'], text: /^pod-manifest: manifest\.apps\[0\]\.app\.userAnnotations/ },
@@ -142,12 +142,12 @@ async function changesAreNamed(t: Test, { uuid, reference }: RunningPod): Promis
 }
 
 /** The stage1 image with one byte of a file changed, in the middle. */
-function changedStage1(changed: 'kernel' | 'initramfs'): string {
+async function changedStage1(changed: 'kernel' | 'initramfs'): Promise<string> {
   const read = (name: string): Buffer => readFileSync(join(import.meta.dirname, '../dist/stage1-kvm', name));
   const parts = { init: read('init'), kernel: read('kernel'), initramfs: read('initramfs') };
   parts[changed][parts[changed].length >> 1]! ^= 1;
   const path = file(`changed-${changed}.aci`);
-  writeFileSync(path, stage1Archive({ ...parts, version: '2.0.0', kernelRelease: 'any', kernelSource: 'own' }));
+  writeFileSync(path, await stage1Archive(kvmFlavor({ release: 'any', source: 'own' }), '2.0.0', new Map(Object.entries(parts))));
   return path;
 }
 

@@ -129,7 +129,7 @@ t.test('run-prepared, enter, stop, status --wait, rm', async (t) => {
   t.equal(again.stderr, `stop: pod "${uuid}" is already stopped\n`);
   const removed = await host.rkt(['rm', uuid]);
   t.equal(removed.stdout.toString(), `"${uuid}"\n`);
-  t.equal(removed.stderr, `gc: ${uuid}\n`, 'stage1 cleans up');
+  t.equal(removed.stderr, `gc: --local-config=/etc/rkt ${uuid}\n`, 'stage1 cleans up');
   t.equal((await host.rkt(['rm', uuid])).stderr, `rm: cannot get pod: no matches found for "${uuid}"\nrm: failed to remove one or more pods\n`);
 });
 

@@ -12,7 +12,7 @@ export interface ConfinementRequest {
   identity: Identity;
   place: AppPlace;
   insecure: StartMessage['insecure'];
-  machine: Pick<Machine, 'i386'>;
+  machine: Pick<Machine, 'i386' | 'ownsProcesses'>;
 }
 
 export function confinementOf({ isolation, identity, place, insecure, machine }: ConfinementRequest): Confinement {
@@ -29,6 +29,7 @@ export function confinementOf({ isolation, identity, place, insecure, machine }:
     seccomp,
     oomScoreAdjust: isolation.oomScoreAdjust,
     rlimits: isolation.rlimits,
+    diesWithAgent: !machine.ownsProcesses,
   };
 }
 

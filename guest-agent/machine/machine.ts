@@ -70,5 +70,6 @@ export interface Machine {
   release(warn: (message: string) => void): void;
   /** For the kernel's log. */
   log(message: string): void;
-  powerOff(): never;
+  /** The agent is done: nothing of it is called any more. */
+  powerOff(): void;
 }

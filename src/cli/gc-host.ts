@@ -11,6 +11,6 @@ export function gcHost(context: CommandContext): GcHost {
     print: (stream, line) => (stream === 'stdout' ? reporter.print(line) : reporter.note(line)),
     problem: (message, cause) => reporter.error(cause, message),
     cleanUpNetwork: async (pod) => disconnectPod(pod, (await networkDirectories(context)).plugins),
-    cleanUpStage1: (pod) => cleanUpStage1(pod, { debug: context.debug }),
+    cleanUpStage1: (pod) => cleanUpStage1(pod, { debug: context.debug, localConfigDir: context.localConfigDir }),
   };
 }

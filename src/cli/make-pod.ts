@@ -4,10 +4,12 @@ import { resolve } from 'node:path';
 import { RktError } from '../error.ts';
 import type { PodHandle } from '../pod/index.ts';
 import { parsePodManifest, PRIMARY_GROUP } from '../schema/index.ts';
-import type { PodManifest } from '../schema/index.ts';
+import type { ImageManifest, PodManifest } from '../schema/index.ts';
 import { isolatorWarnings } from '../stage0/isolator-rules.ts';
-import { buildPodManifest, finishPodManifest, requireAppSection } from '../stage0/pod-manifest.ts';
-import { preparePod } from '../stage0/prepare.ts';
+import { buildPodManifest, finishPodManifest, refuseHostVolumes, requireAppSection } from '../stage0/pod-manifest.ts';
+import { discardPod, preparePod } from '../stage0/prepare.ts';
+import { rootfsKind } from '../stage0/stage1-abilities.ts';
+import { checkMachine } from '../stage0/stage1-check.ts';
 import { findStage1 } from '../stage0/stage1-image.ts';
 import { openStore } from '../store/index.ts';
 import type { CommandContext } from './context.ts';
@@ -23,8 +25,8 @@ export interface MadePod {
   manifest: PodManifest;
 }
 
-/** The pod is in `prepare`, locked by this process. Warnings go to `warn`. */
-export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void): Promise<MadePod> {
+/** The pod is in `prepare`, locked by this process. Warnings go to `warn`; `accept` throws when the pod's stage1 cannot do what will be asked of it. */
+export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void, accept: (stage1: ImageManifest) => void = () => undefined): Promise<MadePod> {
   const store = openStore(context.dataDir());
   const pull = pullOptions(commandLine.pod, context, 'new');
   const choice = stage1Choice(commandLine.pod);
@@ -35,19 +37,33 @@ export async function makePod(commandLine: ImageCommandLine, context: CommandCon
     cwd: context.cwd,
     fetchOptions: { store, pullPolicy: pull.pullPolicy ?? 'new', network: networkSettings(context), log: (message) => context.reporter.debug('image', message) },
   });
+  const machine = machineOptions(commandLine.pod, context);
+  checkMachine(stage1.manifest, machine);
+  accept(stage1.manifest);
   const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });
+  if (rootfsKind(stage1.manifest) === 'disk') refuseHostVolumes(manifest);
   for (const warning of warnings) warn(warning);
+  const log = (message: string): void => context.reporter.debug('stage0', message);
   const uuidFile = commandLine.pod.last(flags.uuidFileSave);
   const pod = preparePod({
     store,
     stage1,
     manifest,
-    machine: machineOptions(commandLine.pod, context),
+    machine,
     onUUID: (uuid) => {
       if (uuidFile !== undefined) saveUUID(resolve(context.cwd, uuidFile), uuid);
     },
-    log: (message) => context.reporter.debug('stage0', message),
+    log,
   });
+  if (rootfsKind(stage1.manifest) === 'directory') {
+    const { prepareRootDirectories } = await import('../stage0/root-directories.ts');
+    try {
+      await prepareRootDirectories(pod, { store, stage1, manifest, overlay: commandLine.pod.last(flags.noOverlay) !== true, log, warn });
+    } catch (error) {
+      discardPod(pod);
+      throw error;
+    }
+  }
   return { pod, manifest };
 }
 

@@ -1,5 +1,4 @@
 /** Flags of `run` and `run-prepared` that decide how a pod is started. */
-import { RktError } from '../error.ts';
 import { planNetworks } from '../stage0/network-plan.ts';
 import type { NameSettings } from '../stage0/pod-network.ts';
 import type { RunRequest } from '../stage0/run.ts';
@@ -15,7 +14,6 @@ import { machineOptions } from './pod-options.ts';
 
 /** Throws before anything is made when the pod could not be started in this way. */
 export async function runRequest(values: FlagValues, context: CommandContext): Promise<RunRequest> {
-  if (values.last(flags.ipc) === 'parent') throw new RktError('UNSUPPORTED', 'flavor kvm requires private IPC namespace (try to remove --ipc)');
   const networks = chosenNetworks(values);
   const names = nameSettings(values);
   const network = await planNetworks(networks, {
@@ -25,12 +23,14 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
   });
   if (network.kind === 'none' && values.has(flags.port)) throw usage("--port flag does not work with 'none' networking");
   const hostname = values.last(flags.hostname);
+  const ipc = values.last(flags.ipc);
   return {
     networks,
     network,
     names,
     interactive: values.last(flags.interactive) ?? false,
     ...(hostname === undefined || hostname === '' ? {} : { hostname }),
+    ...(ipc === undefined ? {} : { ipc }),
     localConfigDir: context.localConfigDir,
     insecure: { ...context.insecure },
     machine: machineOptions(values, context),

@@ -2,6 +2,7 @@
 import { rmSync, statSync } from 'node:fs';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
+import { mountsBelow, unmount } from '../linux/mount.ts';
 import { currentPath, refreshState, walkPods } from './handle.ts';
 import type { PodHandle } from './handle.ts';
 import { lockExclusively, movePod, syncMoves } from './lifecycle.ts';
@@ -101,6 +102,8 @@ export async function deletePod(pod: PodHandle, host: GcHost): Promise<boolean> 
     }
   }
   try {
+    // What a stage1 has left mounted there could be directories of this host.
+    for (const path of mountsBelow(currentPath(pod))) unmount(path);
     // The scratch disk first: it is what may be large. The manifest goes with the directory, last.
     rmSync(`${currentPath(pod)}/${POD_FILES.scratch}`, { force: true });
     rmSync(currentPath(pod), { recursive: true, force: true });

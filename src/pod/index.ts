@@ -8,7 +8,7 @@ export { isUUID, POD_DIRECTORIES, POD_FILES, podPath } from './layout.ts';
 export type { PodDirectory } from './layout.ts';
 export { createPod, fsyncPath, lockExclusively, lockShared, movePod, syncMoves, unlockPod } from './lifecycle.ts';
 export { openPodByName, readUUIDFile, resolveUUID } from './lookup.ts';
-export { isReady, readAppImageManifest, readExitCodes, readPid, readPodDetails, readPodManifest, readPodManifestText } from './read.ts';
+export { isReady, readAppImageManifest, readExitCodes, readContainerPid, readPid, readPodDetails, readPodManifest, readPodManifestText } from './read.ts';
 export type { AppDetails, AppState, PodDetails, PodNetwork } from './read.ts';
 export { hasEnded, hasRun } from './state.ts';
 export type { PodState } from './state.ts';

@@ -18,6 +18,7 @@ export const POD_FILES = {
   stage1Options: 'stage1-options.json',
   scratch: 'scratch.img',
   pid: 'pid',
+  parentPid: 'ppid',
   status: 'status',
   outOfMemory: 'out-of-memory',
   supervisorStatus: 'supervisor-status',

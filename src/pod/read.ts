@@ -62,7 +62,7 @@ export function readPodDetails(pod: PodHandle): PodDetails {
   const problems: RktError[] = [];
   const manifest = attempt(problems, () => readPodManifest(pod));
   const details: PodDetails = { uuid: pod.uuid, state: pod.state, networks: attempt(problems, () => readNetworks(pod)) ?? [], apps: [], problems };
-  assignDefined(details, { manifest, createdNs: modifiedNs(pod, POD_FILES.created), startedNs: modifiedNs(pod, POD_FILES.pid), pid: readPid(pod) });
+  assignDefined(details, { manifest, createdNs: modifiedNs(pod, POD_FILES.created), startedNs: modifiedNs(pod, POD_FILES.pid) ?? modifiedNs(pod, POD_FILES.parentPid), pid: readPid(pod) });
   for (const app of manifest?.apps ?? []) {
     const read = attempt(problems, () => readApp(pod, app));
     if (read !== undefined) details.apps.push(read);
@@ -87,9 +87,31 @@ export function readPodManifestText(pod: PodHandle): string {
   return readFileSync(pathInPod(pod, POD_FILES.manifest), 'utf8');
 }
 
-/** Process ID of the monitor, or undefined while stage1 has not written it. */
+/** Process ID of what stage1 runs the pod with, or undefined while it has not written one. */
 export function readPid(pod: PodHandle): number | undefined {
-  const text = readOptional(pod, POD_FILES.pid)?.trim();
+  return readProcessId(pod, POD_FILES.pid) ?? readProcessId(pod, POD_FILES.parentPid);
+}
+
+/**
+ * Process ID for stage1's `enter`: what it has written as `pid`, or the only child of what it has written as `ppid` (rkt's stage1
+ * interface). Undefined while there is none. Throws RktError STATE for more than one.
+ */
+export function readContainerPid(pod: PodHandle): number | undefined {
+  const parent = readProcessId(pod, POD_FILES.parentPid);
+  if (readProcessId(pod, POD_FILES.pid) !== undefined || parent === undefined) return readPid(pod);
+  let children: string[];
+  try {
+    children = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').split(' ').filter((text) => text.trim() !== '');
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
+  }
+  if (children.length > 1) throw new RktError('STATE', `pod "${pod.uuid}": process ${parent} should have one child and has ${children.length}`);
+  return children[0] === undefined ? undefined : Number(children[0]);
+}
+
+function readProcessId(pod: PodHandle, name: string): number | undefined {
+  const text = readOptional(pod, name)?.trim();
   return text !== undefined && /^[1-9]\d{0,9}$/.test(text) ? Number(text) : undefined;
 }
 

@@ -2,7 +2,9 @@
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { RktError } from '../error.ts';
+import { POD_FILES } from '../pod/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
+import { stage1RootOf } from './root-layout.ts';
 
 export type Entrypoint = 'run' | 'enter' | 'export' | 'stop' | 'gc' | 'predict';
 
@@ -16,17 +18,17 @@ export function interfaceVersion(manifest: ImageManifest): number {
   return version;
 }
 
-/** Path of an entrypoint relative to the pod directory, checked to be there. */
+/** Path of an entrypoint relative to the pod directory, checked to be there. That of `run` is the one in the pod's own mounts. */
 export function entrypointPath(podDir: string, manifest: ImageManifest, entrypoint: Entrypoint): string {
   const name = annotationValue(manifest, PREFIX + entrypoint);
   if (name === undefined) throw new RktError('UNSUPPORTED', `stage1 image ${manifest.name} has no entrypoint ${JSON.stringify(entrypoint)} (annotation ${PREFIX}${entrypoint})`);
-  const path = join('stage1/rootfs', join('/', name));
+  const path = join(stage1RootOf(podDir), join('/', name));
   try {
     accessSync(join(podDir, path), constants.X_OK);
   } catch (cause) {
     throw new RktError('BAD_IMAGE', `stage1 image ${manifest.name}: its entrypoint ${name} cannot be executed`, { cause });
   }
-  return path;
+  return entrypoint === 'run' ? join(POD_FILES.stage1Rootfs, join('/', name)) : path;
 }
 
 export function annotationValue(manifest: ImageManifest, name: string): string | undefined {

@@ -4,6 +4,8 @@ import type { ChosenNetwork, NetworkChoice, NetworkDirectories } from '../networ
 
 export type NetworkPlan =
   | { kind: 'none' }
+  /** That of this host: for stage1 images that run no virtual machine. */
+  | { kind: 'host' }
   /** QEMU's own user-mode network: needs nothing from the host. */
   | { kind: 'user' }
   | { kind: 'cni'; networks: readonly ChosenNetwork[]; pluginDirs: readonly string[] };
@@ -19,10 +21,9 @@ export interface PlanningOptions {
 /** Throws RktError in rkt's words where rkt has some. */
 export async function planNetworks(choices: readonly NetworkChoice[], { isRoot, directories, warn }: PlanningOptions): Promise<NetworkPlan> {
   const names = choices.map(({ name }) => name);
-  if (names.includes('host')) throw new RktError('UNSUPPORTED', 'flavor kvm requires private network configuration (try --net)');
-  const alone = names.find((name) => name === 'none' || name === 'user');
+  const alone = names.find((name) => name === 'none' || name === 'user' || name === 'host');
   if (alone !== undefined && names.length > 1) throw new RktError('USAGE', `--net=${names.join(',')}: ${alone} cannot be combined with other networks`);
-  if (alone === 'none' || alone === 'user') return { kind: alone };
+  if (alone !== undefined) return { kind: alone };
   if (!isRoot) {
     if (names.length === 1 && names[0] === 'default') return { kind: 'user' };
     throw new RktError('PERMISSION', `only root can join the network ${names.join(', ')}`, { hint: '--net=user and --net=none are for everybody' });

@@ -10,6 +10,7 @@ import {
   buildEvidence, concatBytes, digestsOf, equalBytes, extended, fromHex, parseAttestedQuote, parseEventLog, parseNonce, parsePending, PCR_COUNT, planRecovery, POD_BANKS, QUOTE_SELECTIONS, quoteBinding,
   quotePod, readPcrs, replay, sha256, type HashName, type MeasuredEvent, type PcrBanks, type PendingMeasurement, type PodKeyEndorsement, type PodQuote, type RuntimeData, type TaggedDigest,
 } from '../tpm/index.ts';
+import { directoryStage1 } from './root-layout.ts';
 import { openSocket, readAll, tpmConnection, type TpmConnection } from './tpm-connection.ts';
 import { TPM_STATE_DIRECTORY } from './tpm-state.ts';
 
@@ -135,6 +136,7 @@ function notRunning(pod: PodHandle): RktError {
 /** Throws RktError STATE for pods that were never measured. */
 function requireMeasured(pod: PodHandle): void {
   if (!hasRun(pod.state)) throw new RktError('STATE', `pod "${pod.uuid}" has not been started (${pod.state}): nothing has been measured`);
+  if (directoryStage1(pathInPod(pod)) !== undefined) throw new RktError('STATE', `pod "${pod.uuid}" has no TPM: its stage1 runs no virtual machine`);
   if (!existsSync(pathInPod(pod, TPM_STATE_DIRECTORY))) throw new RktError('STATE', `pod "${pod.uuid}" has no TPM: it was made with --tpm=off`);
 }
 

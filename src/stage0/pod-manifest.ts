@@ -76,9 +76,6 @@ export function buildPodManifest(request: PodRequest): BuiltManifest {
 /** Checks a manifest, whoever made it, and refuses what pods cannot have yet. */
 export function finishPodManifest(manifest: PodManifest, origin: string): PodManifest {
   if (manifest.apps.length === 0) throw new RktError('BAD_INPUT', 'pod must contain at least one application');
-  for (const volume of allVolumes(manifest)) {
-    if (volume.kind === 'host') throw new RktError('UNSUPPORTED', `volume ${JSON.stringify(volume.name)}: volumes of kind "host" are not supported by this version of rkt`, { hint: 'volumes of kind "empty" are' });
-  }
   for (const app of manifest.apps) {
     checkSettings(app, origin);
     if ((app.app?.exec.length ?? 0) === 0) throw new RktError('BAD_IMAGE', `image ${JSON.stringify(app.image.name ?? app.image.id)} has an empty "exec" (try --exec=BINARY)`);
@@ -94,6 +91,13 @@ function checkSettings({ name, annotations = [] }: RuntimeApp, origin: string): 
     appSettings(annotations);
   } catch (error) {
     throw new RktError('BAD_INPUT', `${origin}: app ${JSON.stringify(name)}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** Virtual machines cannot have them yet. Throws RktError UNSUPPORTED. */
+export function refuseHostVolumes(manifest: PodManifest): void {
+  for (const volume of allVolumes(manifest)) {
+    if (volume.kind === 'host') throw new RktError('UNSUPPORTED', `volume ${JSON.stringify(volume.name)}: volumes of kind "host" are not supported by this version of rkt`, { hint: 'volumes of kind "empty" are' });
   }
 }
 

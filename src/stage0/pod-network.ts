@@ -5,12 +5,10 @@ import { pathInPod, POD_FILES } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { Dns, PodNetwork, PortMapping } from '../network/index.ts';
 import type { ImageManifest, PodManifest } from '../schema/index.ts';
-import { annotationValue } from './entrypoint.ts';
 import type { NetworkPlan } from './network-plan.ts';
 import { networkedPod, releaseNetworks } from './network-release.ts';
+import { networkKind } from './stage1-abilities.ts';
 
-/** Annotation of a stage1 that leaves networks to stage0 and takes descriptors of tap devices; others do it all themselves, as rkt's did. */
-const NETWORK_ANNOTATION = 'rkt/network';
 const FORMAT_VERSION = 1;
 const FILE_MODE = 0o640;
 /** More queues than that are rarely of use, and each takes a descriptor and a thread. */
@@ -55,8 +53,10 @@ export interface NetworkArguments {
 export async function connectPod(pod: PodHandle, request: NetworkRequest, { manifest, stage1, cpus }: PodParts): Promise<NetworkArguments> {
   writeNames(pod, request);
   const { network: plan } = request;
-  if (plan.kind === 'none' && (manifest.ports ?? []).length > 0) throw new RktError('USAGE', "--port flag does not work with 'none' networking");
-  if (plan.kind === 'none' || annotationValue(stage1, NETWORK_ANNOTATION) !== 'tap') return { args: [], inherit: [] };
+  const kind = networkKind(stage1);
+  const without = kind === 'host' ? 'host' : plan.kind === 'none' ? 'none' : undefined;
+  if (without !== undefined && (manifest.ports ?? []).length > 0) throw new RktError('USAGE', `--port flag does not work with '${without}' networking`);
+  if (plan.kind === 'none' || plan.kind === 'host' || kind !== 'tap') return { args: [], inherit: [] };
   const { collide, portMappings, setUpPodNetwork } = await import('../network/index.ts');
   const ports = portMappings(manifest);
   if (plan.kind === 'user') return connectUserNetwork(pod, request, ports);
@@ -93,7 +93,7 @@ function networkArguments({ taps, portFds }: PodNetwork): NetworkArguments {
 
 /** What stage1 would be told of networks, where only the shape of the machine matters: nothing is made. */
 export async function plannedNetworkArguments({ network: plan }: Pick<NetworkRequest, 'network'>, stage1: ImageManifest): Promise<string[]> {
-  if (plan.kind !== 'cni' || annotationValue(stage1, NETWORK_ANNOTATION) !== 'tap') return [];
+  if (plan.kind !== 'cni' || networkKind(stage1) !== 'tap') return [];
   const { interfaceNames, LOOPBACK_INTERFACE } = await import('../network/index.ts');
   return interfaceNames(plan.networks).filter((name) => name !== LOOPBACK_INTERFACE).map((name) => `--tap=${name}=${NO_DESCRIPTOR}`);
 }

@@ -1,14 +1,17 @@
 /** From a command to a pod directory: everything a stage1 needs to run the pod, whole or not at all. */
-import { closeSync, mkdirSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { lockFile } from '../linux/flock.ts';
 import type { Lock } from '../linux/flock.ts';
+import { syncFileSystem } from '../linux/sync.ts';
 import { createPod, currentPath, fsyncPath, movePod, POD_FILES, syncMoves } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { PodManifest } from '../schema/index.ts';
 import type { Stage1Image, Store } from '../store/index.ts';
+import { directoryStage1 } from './root-layout.ts';
 import { createScratchDisk } from './scratch.ts';
+import { rootfsKind } from './stage1-abilities.ts';
 import { createTpmState } from './tpm-state.ts';
 
 const FILE_MODE = 0o640;
@@ -77,8 +80,9 @@ export function discardPod(pod: PodHandle): void {
 export async function finishPreparing(pod: PodHandle, manifest: PodManifest): Promise<void> {
   const podDir = currentPath(pod);
   const apps = manifest.apps.map(({ name }) => join(POD_FILES.apps, name));
-  const files = [POD_FILES.manifest, POD_FILES.created, POD_FILES.scratch, POD_FILES.stage1Manifest, POD_FILES.stage1Options, ...apps.flatMap((app) => [join(app, POD_FILES.appManifest), join(app, POD_FILES.appDisk), join(app, POD_FILES.appTreeStoreID)])];
+  const files = [POD_FILES.manifest, POD_FILES.created, ...(existsSync(join(podDir, POD_FILES.scratch)) ? [POD_FILES.scratch] : []), POD_FILES.stage1Manifest, POD_FILES.stage1Options, ...apps.flatMap((app) => [join(app, POD_FILES.appManifest), join(app, POD_FILES.appDisk), join(app, POD_FILES.appTreeStoreID)])];
   await Promise.all([...files, ...apps, POD_FILES.apps, POD_FILES.stage1, ''].map((name) => fsyncPath(join(podDir, name))));
+  if (directoryStage1(podDir) !== undefined) syncFileSystem(podDir);
   movePod(pod, 'prepared');
   await syncMoves(pod);
   pod.close();
@@ -100,7 +104,8 @@ function writePod(podDir: string, request: PrepareRequest): void {
   log('Preparing stage1');
   mkdirSync(join(podDir, POD_FILES.stage1), { mode: DIRECTORY_MODE });
   write(join(podDir, POD_FILES.stage1Manifest), JSON.stringify(stage1.manifest));
-  symlinkSync(join('..', TO_DATA_DIR, 'cas', 'stage1', stage1.id, 'rootfs'), join(podDir, POD_FILES.stage1Rootfs));
+  const takesDisks = rootfsKind(stage1.manifest) === 'disk';
+  if (takesDisks) symlinkSync(join('..', TO_DATA_DIR, 'cas', 'stage1', stage1.id, 'rootfs'), join(podDir, POD_FILES.stage1Rootfs));
   write(join(podDir, POD_FILES.stage1Options), JSON.stringify(request.machine));
 
   log('Writing image manifest');
@@ -116,8 +121,8 @@ function writePod(podDir: string, request: PrepareRequest): void {
     write(join(appDir, POD_FILES.appDisk), JSON.stringify({ ...disk, path: join(TO_DATA_DIR, 'cas', 'tree', image.treeStoreID, 'disk') }));
   }
 
-  createScratchDisk(store.dataDir, join(podDir, POD_FILES.scratch));
-  if (request.machine.tpm !== 'off') createTpmState(store.dataDir, podDir);
+  if (takesDisks) createScratchDisk(store.dataDir, join(podDir, POD_FILES.scratch));
+  if (takesDisks && request.machine.tpm !== 'off') createTpmState(store.dataDir, podDir);
   log('Writing pod manifest');
   write(join(podDir, POD_FILES.manifest), JSON.stringify(manifest));
 }

@@ -13,10 +13,12 @@ import { resolveKernel } from './kernel.ts';
 import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
 import type { MachineOptions } from './prepare.ts';
+import { directoryStage1 } from './root-layout.ts';
 
 export interface RunRequest extends NetworkRequest {
   interactive: boolean;
   localConfigDir: string;
+  ipc?: 'auto' | 'private' | 'parent';
   /** Protections that are off. */
   insecure: { capabilities: boolean; paths: boolean; seccomp: boolean } & Readonly<Record<string, boolean>>;
   /** Replaces, field by field, what `prepare` has kept. */
@@ -44,6 +46,11 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const args = await stage1Arguments(pod, request, { stage1, machine });
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
   const argv = [entrypoint, ...args, ...network.args, pod.uuid];
+
+  if (directoryStage1(currentPath(pod)) !== undefined) {
+    const { mountRootDirectories } = await import('./root-mounts.ts');
+    mountRootDirectories(pod, manifest);
+  }
 
   if (machine.tpm === 'host') {
     const { measureIntoHostTpm } = await import('./host-tpm.ts');
@@ -89,6 +96,7 @@ function runArguments(request: RunRequest, version: number): string[] {
     if (request.insecure.seccomp) args.push('--disable-seccomp');
   }
   if (version >= 4) args.push(`--dns-conf-mode=resolv=${request.names.resolv},hosts=${request.names.hosts}`);
+  if (version >= 6 && request.ipc !== undefined) args.push(`--ipc=${request.ipc}`);
   return args;
 }
 

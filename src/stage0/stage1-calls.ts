@@ -4,7 +4,7 @@ import { RktError } from '../error.ts';
 import { replaceProcess } from '../linux/execute.ts';
 import { currentPath } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
-import { entrypointPath } from './entrypoint.ts';
+import { entrypointPath, interfaceVersion } from './entrypoint.ts';
 import type { Entrypoint } from './entrypoint.ts';
 import { readStage1Manifest } from './run.ts';
 
@@ -36,8 +36,9 @@ export async function stopPod(pod: PodHandle, { force, graceMs }: StopOptions): 
 }
 
 /** Lets the stage1 remove what it has outside the pod directory. */
-export function cleanUpStage1(pod: PodHandle, options: { debug: boolean }): void {
-  call(pod, 'gc', [...(options.debug ? ['--debug'] : []), pod.uuid]);
+export function cleanUpStage1(pod: PodHandle, { debug, localConfigDir }: { debug: boolean; localConfigDir: string }): void {
+  const knowsConfig = interfaceVersion(readStage1Manifest(pod)) >= 5;
+  call(pod, 'gc', [...(debug ? ['--debug'] : []), ...(knowsConfig ? [`--local-config=${localConfigDir}`] : []), pod.uuid]);
 }
 
 function call(pod: PodHandle, entrypoint: Entrypoint, args: readonly string[]): void {

@@ -1,6 +1,6 @@
 /** Which stage1 runs a pod: what the command line says, else the configuration, else the one built with this rkt. */
 import { existsSync } from 'node:fs';
-import { isAbsolute, join, resolve } from 'node:path';
+import { basename, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { RktError } from '../error.ts';
 import { importStage1 } from '../image/index.ts';
@@ -28,13 +28,17 @@ export interface Stage1Environment {
 }
 
 export const DEFAULT_STAGE1_NAME = 'coreos.com/rkt/stage1-kvm';
-const DEFAULT_STAGE1_FILE = 'stage1-kvm.aci';
+const NAME_PREFIX = 'coreos.com/rkt/stage1-';
 
-/** Flavors that may be named without the rest of the name. */
-const SHORT_NAMES: Readonly<Record<string, string>> = { kvm: DEFAULT_STAGE1_NAME };
+/** Those that are built with rkt; they may be named without the rest of the name. */
+export const FLAVORS = ['kvm', 'fly'] as const;
 
 export function defaultStage1Path(installDir: string): string {
-  return join(installDir, 'dist', DEFAULT_STAGE1_FILE);
+  return flavorPath(installDir, 'kvm');
+}
+
+export function flavorPath(installDir: string, flavor: (typeof FLAVORS)[number]): string {
+  return join(installDir, 'dist', `stage1-${flavor}.aci`);
 }
 
 /** Finds the image and imports it unless the store has it. Throws RktError when there is none. */
@@ -62,18 +66,28 @@ function findConfigured(environment: Stage1Environment): Promise<Stage1Image> | 
     const stored = findStored(environment.store, name, version);
     if (stored !== undefined) return stored;
   }
-  if (location !== undefined) return isAbsolute(location) ? importFile(location, environment) : importUrl(location, environment);
+  if (location !== undefined) return isAbsolute(location) ? importFile(besideRkt(location, environment), environment) : importUrl(location, environment);
   if (name !== undefined && name !== DEFAULT_STAGE1_NAME) return findByName(`${name}:${version ?? ''}`, environment);
   return importFile(defaultStage1Path(environment.installDir), environment);
 }
 
-function findByName(text: string, environment: Stage1Environment): Promise<Stage1Image> | Stage1Image {
+/** A file that is not where it should be is looked for where this rkt is installed, as by rkt. */
+function besideRkt(path: string, { installDir }: Stage1Environment): string {
+  const beside = join(installDir, 'dist', basename(path));
+  return !existsSync(path) && existsSync(beside) ? beside : path;
+}
+
+async function findByName(text: string, environment: Stage1Environment): Promise<Stage1Image> {
   const colon = text.lastIndexOf(':');
   const given = colon === -1 ? text : text.slice(0, colon);
   const version = colon === -1 ? undefined : text.slice(colon + 1);
-  const name = SHORT_NAMES[given] ?? given;
+  const flavor = FLAVORS.find((candidate) => given === candidate || given === NAME_PREFIX + candidate);
+  const name = flavor === undefined ? given : NAME_PREFIX + flavor;
   // The one built with this rkt is newer than any copy of it in the store.
-  if (name === DEFAULT_STAGE1_NAME && version === undefined) return importFile(defaultStage1Path(environment.installDir), environment);
+  if (flavor !== undefined && (version === undefined || existsSync(flavorPath(environment.installDir, flavor)))) {
+    const built = await importFile(flavorPath(environment.installDir, flavor), environment);
+    if (version === undefined || labelValue(built.manifest.labels, 'version') === version) return built;
+  }
   const stored = findStored(environment.store, name, version);
   if (stored !== undefined) return stored;
   throw new RktError('NOT_FOUND', `stage1 image ${JSON.stringify(text)} is not in the store`, { hint: 'give its file with --stage1-path' });
@@ -101,7 +115,7 @@ async function importUrl(url: string, environment: Stage1Environment): Promise<S
 
 async function importFile(path: string, environment: Stage1Environment): Promise<Stage1Image> {
   if (!existsSync(path)) {
-    const hint = path === defaultStage1Path(environment.installDir) ? 'run `npm run build`, or give another with --stage1-path' : undefined;
+    const hint = FLAVORS.some((flavor) => path === flavorPath(environment.installDir, flavor)) ? 'run `npm run build`, or give another with --stage1-path' : undefined;
     throw new RktError('NOT_FOUND', `stage1 image ${path} does not exist`, hint === undefined ? {} : { hint });
   }
   return await importStage1(path, environment.store);

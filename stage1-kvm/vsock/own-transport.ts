@@ -3,29 +3,23 @@
  * `CONNECT port\n` is answered with `OK port\n` once the guest has accepted, and a program that listens on
  * `vsock.sock_PORT` gets the guest's connections to that port of the host.
  */
-import { EAGAIN, EINTR, EPOLLIN, MSG_DONTWAIT, MSG_PEEK, NR_recvfrom, SOCK_NONBLOCK, SOCK_STREAM } from '../../runtime/abi.gen.ts';
+import { EAGAIN, EINTR, EPOLLIN, SOCK_NONBLOCK, SOCK_STREAM } from '../../runtime/abi.gen.ts';
 import { SysError } from '../../runtime/linux/errors.ts';
-import { close, readRaw, setNonBlocking, signalEvent, takeEvent } from '../../runtime/linux/fds.ts';
-import { changeMode, removeFile } from '../../runtime/linux/files.ts';
-import { accept, connectUnix, listenUnix, receiveWithFds, sendWithFds, socketPair } from '../../runtime/linux/sockets.ts';
+import { close, setNonBlocking, signalEvent, takeEvent } from '../../runtime/linux/fds.ts';
+import { connectUnix, receiveWithFds, sendWithFds, socketPair } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 import { KNOCK_PORT } from '../../src/wire/messages.ts';
 import { GuestFault } from './guest-memory.ts';
 import { VsockDevice } from './device.ts';
 import { linuxIo, mapBytes, mapRegion, unmapRegion } from './linux-io.ts';
+import { acceptance, serveClients, VSOCK_SOCKET } from './local-clients.ts';
 import type { Transport } from './transport.ts';
 import { VhostUserBackend } from './vhost-user-backend.ts';
 import { MAX_PAYLOAD_BYTES, MAX_REGIONS, MESSAGE_HEADER_BYTES, payloadBytes } from './vhost-user-messages.ts';
 
-/** Relative to the pod directory, which is where the monitor runs: socket paths are short. */
-export const VSOCK_SOCKET = 'vsock.sock';
 /** The first one that is not reserved. There is one guest per device, so any would do. */
 const GUEST_CID = 3;
-const LONGEST_CONNECT_LINE = 32;
 const EXPIRE_INTERVAL_MS = 1000;
-/** A local program that connects and says nothing. */
-const CONNECT_LINE_TIMEOUT_MS = 10_000;
-const MAX_SILENT_CLIENTS = 64;
 
 export interface OwnTransportOptions {
   /** The guest's memory. It stays the caller's. */
@@ -68,7 +62,10 @@ export function startOwnTransport(options: OwnTransportOptions): Transport {
   }, GUEST_CID);
 
   const closeControl = serveControl(controlFd, backend, options.onFault);
-  const closeListener = serveClients(device);
+  const closeListener = serveClients((fd, port) => {
+    device.connect(fd, port, acceptance).catch(() => undefined);
+    expireLater();
+  });
   let expiring = false;
   const expireLater = (): void => {
     if (expiring) return;
@@ -103,60 +100,6 @@ export function startOwnTransport(options: OwnTransportOptions): Transport {
       backend.close();
     },
   };
-
-  function serveClients(toDevice: VsockDevice): () => void {
-    removeFile(VSOCK_SOCKET);
-    const listener = listenUnix(VSOCK_SOCKET);
-    changeMode(VSOCK_SOCKET, 0o600);
-    const silent = new Set<number>();
-    watch(listener, EPOLLIN, () => {
-      const fd = acceptOrNothing(listener);
-      if (fd === undefined) return;
-      if (silent.size >= MAX_SILENT_CLIENTS) {
-        close(fd);
-        return;
-      }
-      silent.add(fd);
-      const forget = (): void => {
-        unwatch(fd);
-        timeout.cancel();
-        silent.delete(fd);
-      };
-      const timeout = after(CONNECT_LINE_TIMEOUT_MS, () => {
-        forget();
-        close(fd);
-      });
-      watch(fd, EPOLLIN, () => {
-        const line = takeConnectLine(fd);
-        if (line === undefined) return;
-        forget();
-        if (line === null) {
-          close(fd);
-          return;
-        }
-        toDevice.connect(fd, line, (hostPort) => sys.utf8(`OK ${hostPort}\n`).subarray(0, -1)).catch(() => undefined);
-        expireLater();
-      });
-    });
-    return () => {
-      unwatch(listener);
-      close(listener);
-      for (const fd of silent) {
-        unwatch(fd);
-        close(fd);
-      }
-      removeFile(VSOCK_SOCKET);
-    };
-  }
-}
-
-function acceptOrNothing(listener: number): number | undefined {
-  try {
-    return accept(listener);
-  } catch {
-    // The client has gone already, or there are no descriptors left: it will find out.
-    return undefined;
-  }
 }
 
 function connectLocal(port: number): number | null {
@@ -165,27 +108,6 @@ function connectLocal(port: number): number | null {
   } catch {
     return null;
   }
-}
-
-/** Takes exactly the line from a client's stream. @returns the port; null for nonsense or the end; undefined when the line is not complete */
-function takeConnectLine(fd: number): number | null | undefined {
-  const peeked = new Uint8Array(LONGEST_CONNECT_LINE);
-  const count = sys.call(NR_recvfrom, fd, peeked, peeked.length, MSG_PEEK | MSG_DONTWAIT, null, null);
-  if (count === -EAGAIN || count === -EINTR) return undefined;
-  if (count <= 0) return null;
-  const end = peeked.subarray(0, count).indexOf(10);
-  if (end < 0) return count < LONGEST_CONNECT_LINE ? undefined : null;
-  readRaw(fd, peeked.subarray(0, end + 1));
-  return parseConnectLine(sys.text(peeked.subarray(0, end)));
-}
-
-/** Firecracker's convention: `CONNECT port`. */
-export function parseConnectLine(line: string): number | null {
-  const [verb, digits, ...rest] = line.split(' ');
-  if (verb?.toUpperCase() !== 'CONNECT' || digits === undefined || digits === '' || digits.length > 10 || rest.length > 0) return null;
-  for (const digit of digits) if (!'0123456789'.includes(digit)) return null;
-  const port = Number(digits);
-  return port < 0xffffffff ? port : null;
 }
 
 /** Reads vhost-user messages one by one: descriptors arrive with the first byte of the message they belong to. */

@@ -12,6 +12,8 @@ export interface StubOptions {
   /** Annotation `interface-version`; null leaves it out. */
   interfaceVersion?: string | null;
   name?: string;
+  /** Whether it wants images as disks, or as rkt's own interface has it, as directories. Default disk, which costs nothing. */
+  rootfs?: 'disk' | 'directory';
 }
 
 /** Says how it was called, marks the pod as started, and ends when it is asked to or with STUB_EXIT. */
@@ -38,6 +40,7 @@ const SCRIPTS: Record<Entrypoint, string> = {
 export function makeStubStage1(path: string, options: StubOptions = {}): string {
   const annotations = ENTRYPOINTS.map((name) => ({ name: `coreos.com/rkt/stage1/${name}`, value: `/${name}` }));
   if (options.interfaceVersion !== null) annotations.push({ name: 'coreos.com/rkt/stage1/interface-version', value: options.interfaceVersion ?? '6' });
+  if (options.rootfs !== 'directory') annotations.push({ name: 'rkt/rootfs', value: 'disk' });
   const manifest = aciManifest({ manifest: { name: options.name ?? 'example.com/stage1-stub', app: undefined, annotations } });
   const members: TarMember[] = [{ path: 'manifest', content: JSON.stringify(manifest) }, { path: 'rootfs', type: 'directory' }];
   for (const name of ENTRYPOINTS) members.push({ path: `rootfs/${name}`, mode: 0o755, content: `#!/bin/sh\n${options.scripts?.[name] ?? SCRIPTS[name]}\n` });

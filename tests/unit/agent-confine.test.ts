@@ -118,7 +118,7 @@ const secure = { capabilities: false, paths: false, seccomp: false };
 
 function confinementFor(isolators: Isolator[], options: { uid?: number; insecure?: typeof secure } = {}): Confinement {
   const identity = { uid: options.uid ?? 0, gid: 0, supplementaryGids: [], account: undefined };
-  return confinementOf({ isolation: readIsolators(isolators), identity, place, insecure: options.insecure ?? secure, machine: { i386: false } });
+  return confinementOf({ isolation: readIsolators(isolators), identity, place, insecure: options.insecure ?? secure, machine: { i386: false, ownsProcesses: true } });
 }
 
 t.test('an app without isolators', async (t) => {

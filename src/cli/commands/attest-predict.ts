@@ -1,6 +1,9 @@
 import { pcrlockJson, podLogText, parsePodLog, predict, referenceDocument, rvpsJson, type Prediction } from '../../attest/index.ts';
+import { RktError } from '../../error.ts';
 import { predictPod } from '../../stage0/predict-pod.ts';
 import { discardPod } from '../../stage0/prepare.ts';
+import { rootfsKind } from '../../stage0/stage1-abilities.ts';
+import { checkStart } from '../../stage0/stage1-check.ts';
 import { concatBytes, encodeLogHeader } from '../../tpm/index.ts';
 import type { CommandContext } from '../context.ts';
 import type { ImageCommandLine } from '../flags/image-arguments.ts';
@@ -16,7 +19,11 @@ import { runRequest } from '../run-options.ts';
 export async function run(commandLine: ImageCommandLine, context: CommandContext): Promise<Outcome> {
   checkPodFlags(commandLine);
   const request = await runRequest(commandLine.pod, context);
-  const { pod } = await makePod(commandLine, context, (warning) => context.reporter.note(warning));
+  const note = (warning: string): void => context.reporter.note(warning);
+  const { pod } = await makePod(commandLine, context, note, (stage1) => {
+    if (rootfsKind(stage1) !== 'disk') throw new RktError('UNSUPPORTED', `stage1 image ${stage1.name} runs no virtual machine: nothing of its pods is measured`);
+    checkStart(stage1, request, note);
+  });
   try {
     return success(resultOf(predict(await predictPod(pod, request)), commandLine.pod.last(flags.predictionFormat) ?? 'json'));
   } finally {

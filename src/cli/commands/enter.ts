@@ -1,5 +1,5 @@
 import { RktError } from '../../error.ts';
-import { openPodByName, readPid } from '../../pod/index.ts';
+import { openPodByName, readContainerPid } from '../../pod/index.ts';
 import { enterPod } from '../../stage0/stage1-calls.ts';
 import { chooseApp } from '../choose-app.ts';
 import type { ArgumentInput } from '../command.ts';
@@ -18,7 +18,7 @@ export function run({ values, positional }: ArgumentInput, context: CommandConte
   if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
   const app = chooseApp(pod, values.last(flags.app), { command: 'enter', reporter: context.reporter });
   if (command.length === 0) context.reporter.note(`no command specified, assuming ${JSON.stringify(DEFAULT_COMMAND)}`);
-  const pid = readPid(pod);
+  const pid = readContainerPid(pod);
   if (pid === undefined) throw new RktError('STATE', `pod "${pod.uuid}" is still starting: its pid is not known yet`);
   return enterPod(pod, { pid, app, argv: command.length === 0 ? [DEFAULT_COMMAND] : command, env: inheritedEnvironment() });
 }

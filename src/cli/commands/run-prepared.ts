@@ -1,6 +1,7 @@
 import { RktError } from '../../error.ts';
 import { lockExclusively, openPodByName } from '../../pod/index.ts';
-import { runPod } from '../../stage0/run.ts';
+import { readStage1Manifest, runPod } from '../../stage0/run.ts';
+import { checkStart } from '../../stage0/stage1-check.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
@@ -15,5 +16,6 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   using pod = openPodByName(context.dataDir(), uuid);
   // Another run-prepared may be first: then the lock is taken, or the pod is gone from `prepared`.
   if (pod.state !== 'prepared' || !lockExclusively(pod)) throw new RktError('STATE', `pod "${pod.uuid}" is not prepared`);
+  checkStart(readStage1Manifest(pod), request, (warning) => context.reporter.note(warning));
   return await runPod(pod, request);
 }

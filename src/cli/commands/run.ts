@@ -1,4 +1,5 @@
 import { runPod } from '../../stage0/run.ts';
+import { checkStart } from '../../stage0/stage1-check.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
 import type { ImageCommandLine } from '../flags/image-arguments.ts';
@@ -13,6 +14,7 @@ export async function run(commandLine: ImageCommandLine, context: CommandContext
   const request = await runRequest(commandLine.pod, context);
   if (request.interactive && commandLine.images.length > 1) throw usage('interactive option only supports one image');
   if (request.interactive && request.machine.sealed === true) throw usage('a sealed pod takes no input: --sealed excludes --interactive');
-  const { pod } = await makePod(commandLine, context, (warning) => context.reporter.note(warning));
+  const note = (warning: string): void => context.reporter.note(warning);
+  const { pod } = await makePod(commandLine, context, note, (stage1) => checkStart(stage1, request, note));
   return await runPod(pod, request);
 }

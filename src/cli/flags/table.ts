@@ -39,7 +39,7 @@ export const GLOBAL_FLAGS: readonly AnyFlag[] = [debug, dir, systemConfig, local
 const stage1 = (name: string, placeholder: string, help: string): FlagSpec<string> => ({ name, scope: 'pod', placeholder, help, parse: values.nonEmpty });
 export const stage1Url = stage1('stage1-url', 'URL', 'URL of the stage1 image');
 export const stage1Path = stage1('stage1-path', 'FILE', 'path of the stage1 image');
-export const stage1Name = stage1('stage1-name', 'NAME', 'name of the stage1 image, such as kvm');
+export const stage1Name = stage1('stage1-name', 'NAME', 'name of the stage1 image, such as kvm or fly');
 export const stage1Hash = stage1('stage1-hash', 'ID', 'hash of the stage1 image in the store');
 export const stage1FromDir = stage1('stage1-from-dir', 'FILE', 'file name of the stage1 image in the stage1 images directory');
 export const STAGE1_FLAGS = [stage1Url, stage1Path, stage1Name, stage1Hash, stage1FromDir] as const;
@@ -56,17 +56,16 @@ export const platform = flag({ name: 'platform', scope: 'pod', placeholder: 'OS/
 export const keepLayers = toggle('keep-layers', 'pod', 'keep the layers of images in the store as they came');
 export const podManifest = flag({ name: 'pod-manifest', scope: 'pod', placeholder: 'FILE', help: 'take the whole pod from this manifest; excludes images and what changes them', parse: values.nonEmpty });
 export const volume = flag({ name: 'volume', scope: 'pod', placeholder: 'NAME,kind=KIND[,…]', help: 'volumes to make available in the pod', parse: values.volume });
-/** Root file systems are put together inside of the virtual machine, where overlayfs is always there: nothing is left to say. */
-export const noOverlay = { ...toggle('no-overlay', 'pod', 'accepted without effect'), hidden: true };
+export const noOverlay = toggle('no-overlay', 'pod', 'copy the files of images for the pod where they would be overlaid; virtual machines overlay inside');
 export const privateUsers = { ...toggle('private-users', 'pod', 'not possible: the users of a pod are those of its own kernel'), hidden: true };
 export const port = flag({ name: 'port', scope: 'pod', placeholder: 'NAME:[HOSTIP:]HOSTPORT', help: 'make a port of an app reachable on this host', parse: exposedPort });
 
 // How a pod runs: run and run-prepared
-export const net = flag({ name: 'net', scope: 'pod', placeholder: 'NAMES', help: 'networks of the pod: names of configured networks, all, default, default-restricted, user, none', defaultText: 'default', bareValue: 'default', parse: networks });
+export const net = flag({ name: 'net', scope: 'pod', placeholder: 'NAMES', help: 'networks of the pod: names of configured networks, all, default, default-restricted, user, none; host where stage1 can', defaultText: 'default', bareValue: 'default', parse: networks });
 export const interactive = toggle('interactive', 'pod', 'run the pod interactively, with a terminal; only one app');
 export const hostname = flag({ name: 'hostname', scope: 'pod', placeholder: 'NAME', help: 'host name of the pod', defaultText: 'rkt-$UUID', parse: values.text });
 export const uuidFileSave = flag({ name: 'uuid-file-save', scope: 'pod', placeholder: 'FILE', help: 'write the UUID of the pod to this file', parse: values.nonEmpty });
-export const ipc = flag({ name: 'ipc', scope: 'pod', placeholder: 'MODE', help: 'IPC namespace: auto, private', hidden: true, parse: values.oneOf('auto', 'private', 'parent') });
+export const ipc = flag({ name: 'ipc', scope: 'pod', placeholder: 'MODE', help: 'IPC namespace: auto, private, parent', hidden: true, parse: values.oneOf('auto', 'private', 'parent') });
 export const accelerator = flag({ name: 'accel', scope: 'pod', placeholder: 'auto|kvm|tcg', help: 'how the virtual machine is run; auto measures', defaultText: 'auto', parse: values.oneOf('auto', 'kvm', 'tcg') });
 export const kernel = flag({ name: 'kernel', scope: 'pod', placeholder: 'FILE', help: 'boot this kernel instead of the one in the stage1 image', parse: values.nonEmpty });
 export const cpus = flag({ name: 'cpus', scope: 'pod', placeholder: 'N', help: 'processors of the virtual machine instead of what the limits of the apps ask for', parse: values.wholeNumber(1, 255) });
