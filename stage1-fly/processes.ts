@@ -1,5 +1,5 @@
 /** Processes of the pod among all of this host's. */
-import { ENOENT, ESRCH, EACCES, SIGKILL } from '../runtime/abi.gen.ts';
+import { EACCES, EINVAL, ENOENT, ESRCH, SIGKILL } from '../runtime/abi.gen.ts';
 import { isErrno } from '../runtime/linux/errors.ts';
 import { close } from '../runtime/linux/fds.ts';
 import { readDirectory, readLink, readText } from '../runtime/linux/files.ts';
@@ -40,8 +40,8 @@ function killIf(pid: number, isOurs: (pid: number) => boolean): boolean {
     pidfd = pidfdOpen(pid);
     return isOurs(pid) && pidfdKill(pidfd, SIGKILL);
   } catch (error) {
-    // It has ended meanwhile, or is a thread of the kernel or of somebody who hides it.
-    if (isErrno(error, ENOENT, ESRCH, EACCES)) return false;
+    // It has ended (one that waits for its parent has no mounts any more), or somebody hides it.
+    if (isErrno(error, ENOENT, ESRCH, EACCES, EINVAL)) return false;
     throw error;
   } finally {
     if (pidfd !== undefined) close(pidfd);

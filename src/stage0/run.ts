@@ -14,6 +14,7 @@ import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
 import type { MachineOptions } from './prepare.ts';
 import { directoryStage1 } from './root-layout.ts';
+import { rootfsKind } from './stage1-abilities.ts';
 
 export interface RunRequest extends NetworkRequest {
   interactive: boolean;
@@ -79,7 +80,7 @@ export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>):
 
 /** All flags of `run` but those about networks. */
 export async function stage1Arguments(pod: PodHandle, request: RunRequest, { stage1, machine }: { stage1: ImageManifest; machine: MachineOptions }): Promise<string[]> {
-  return [...runArguments(request, interfaceVersion(stage1)), ...await machineArguments(pod, machine, request)];
+  return [...runArguments(request, interfaceVersion(stage1)), ...(rootfsKind(stage1) === 'disk' ? await machineArguments(pod, machine, request) : [])];
 }
 
 /** Flags of rkt's stage1 interface, as far as the stage1 knows them. */
