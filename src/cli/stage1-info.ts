@@ -2,7 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { labelValue } from '../schema/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
+import { FLAVORS, flavorPath } from '../stage0/stage1-image.ts';
 
 /** Probing may have to run a guest for a moment. */
 const REPORT_TIMEOUT_MS = 10_000;
@@ -20,7 +22,17 @@ export interface Stage1Info {
   kernel: KernelInfo;
 }
 
-/** Undefined when stage1 has not been built. */
+/** The stage1 images that were built with this rkt, by flavor. */
+export function builtFlavors(installDir: string): { flavor: string; name: string; version: string; location: string }[] {
+  return FLAVORS.flatMap((flavor) => {
+    const [location, path] = [flavorPath(installDir, flavor), join(installDir, 'dist', `stage1-${flavor}`, 'manifest')];
+    if (!existsSync(location) || !existsSync(path)) return [];
+    const { name, labels } = JSON.parse(readFileSync(path, 'utf8')) as ImageManifest;
+    return [{ flavor, name, version: labelValue(labels, 'version') ?? 'unknown', location }];
+  });
+}
+
+/** Of the default, which runs virtual machines. Undefined when it has not been built. */
 export function readStage1Info(installDir: string): Stage1Info | undefined {
   const directory = join(installDir, 'dist', 'stage1-kvm');
   const path = join(directory, 'manifest');
@@ -29,7 +41,7 @@ export function readStage1Info(installDir: string): Stage1Info | undefined {
   const manifest = JSON.parse(readFileSync(path, 'utf8')) as ImageManifest;
   return {
     name: manifest.name,
-    version: manifest.labels?.find(({ name }) => name === 'version')?.value ?? 'unknown',
+    version: labelValue(manifest.labels, 'version') ?? 'unknown',
     directory,
     kernel: { source: annotation(manifest, 'rkt/kernel-source'), release: annotation(manifest, 'rkt/kernel-release') },
   };

@@ -5,7 +5,7 @@ import * as flags from '../flags/table.ts';
 import { success } from '../reporter.ts';
 import type { Outcome } from '../reporter.ts';
 import { defaultStage1Path } from '../../stage0/stage1-image.ts';
-import { acceleratorReport, readStage1Info } from '../stage1-info.ts';
+import { acceleratorReport, builtFlavors, readStage1Info } from '../stage1-info.ts';
 
 export function run({ values }: ArgumentInput, context: CommandContext): Outcome {
   const { paths, stage1, store, credentials } = context.config();
@@ -29,5 +29,5 @@ function configuredStage1(configured: { name?: string; version?: string; locatio
 function stage1Report(context: CommandContext): unknown {
   const info = readStage1Info(context.installDir);
   if (info === undefined) return { built: false };
-  return { built: true, name: info.name, version: info.version, kernel: info.kernel, accelerator: acceleratorReport(info) };
+  return { built: true, name: info.name, version: info.version, kernel: info.kernel, accelerator: acceleratorReport(info), flavors: builtFlavors(context.installDir) };
 }
