@@ -1,6 +1,7 @@
 /** This host, as the agent sees the machine it runs on: there is nothing to boot, and all but the app's own is left alone. */
 import { close } from '../runtime/linux/fds.ts';
 import { statIfAny } from '../runtime/linux/files.ts';
+import type { Limits } from '../guest-agent/app/isolators.ts';
 import type { AppPlace, AppRequest, Machine } from '../guest-agent/machine/machine.ts';
 import { Stage1Error } from '../stage1-kvm/error.ts';
 import type { RunOptions } from '../stage1-kvm/options.ts';
@@ -12,8 +13,10 @@ import { planVolumes } from './volumes.ts';
 
 /** Where stage0 lays out the apps of a stage1 that runs no virtual machine (rkt's stage1 interface). */
 const rootDirectoryOf = (app: string): string => `stage1/rootfs/opt/stage2/${app}/rootfs`;
-/** What this flavor does not enforce. */
-const WITHOUT_EFFECT: readonly string[] = ['resource/memory', 'resource/cpu', 'os/linux/cpu-shares'];
+/** Limits would need a cgroup, and whoever has started this process decides about those. */
+const LIMIT_ISOLATORS: Readonly<Record<keyof Limits, string>> = {
+  memoryBytes: 'resource/memory', cpuMilli: 'resource/cpu', cpuShares: 'os/linux/cpu-shares', pids: 'coreos.com/rkt/pids-limit',
+};
 
 export interface HostMachineOptions {
   dns: RunOptions['dns'];
@@ -45,8 +48,11 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
     powerOff: onPowerOff,
   };
 
-  function placeApp({ app, pod, start }: AppRequest, warn: (message: string) => void): AppPlace {
-    for (const { name } of app.isolators) if (WITHOUT_EFFECT.includes(name)) warn(`isolator ${name} has no effect in a pod without a virtual machine`);
+  function placeApp({ app, pod, start, limits, sysctls }: AppRequest, warn: (message: string) => void): AppPlace {
+    for (const limit of Object.keys(LIMIT_ISOLATORS) as (keyof Limits)[]) {
+      if (limits[limit] !== undefined) warn(`isolator ${LIMIT_ISOLATORS[limit]} has no effect in a pod without a virtual machine`);
+    }
+    if (sysctls.size > 0) throw new Stage1Error("os/unix/sysctl: a pod without a virtual machine has no kernel of its own, and this host's is not changed for it");
     const directory = rootDirectoryOf(app.name);
     if (statIfAny(directory) === undefined) throw new Stage1Error(`${directory} does not exist: this stage1 needs an rkt that lays out directories`);
     const root = buildAppRoot({ directory, volumes: planVolumes(app, pod, start.podManifest), dns, readOnly: app.readOnlyRoot });
@@ -54,7 +60,7 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
     return {
       root,
       // The main process's group gets signals by itself; what has left it is ended with the app.
-      cgroup: { fd: -1, signal: () => undefined, kill: () => killInNamespace(root.mountNamespaceFd), oomKills: () => 0 },
+      cgroup: { fd: -1, signal: () => undefined, kill: () => killInNamespace(root.mountNamespaceFd), memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => undefined },
     };
   }
 }

@@ -202,6 +202,11 @@ t.test('fly: an app is confined as far as its manifest says', async (t) => {
   const limited = await host.rkt(['run', ...FLY.flags, ...shell('echo runs', '--memory=64M')]);
   t.equal(limited.stdout.toString(), 'runs\n');
   t.equal(limited.stderr, 'stage1: warning: app: isolator resource/memory has no effect in a pod without a virtual machine\n');
+  const tuned = await host.rkt(['run', ...FLY.flags, ...shell('true', '--sysctl=net.ipv4.ip_forward=1')]);
+  t.match(tuned.stderr, /^stage1: app "app": prepare: os\/unix\/sysctl: .* this host's is not changed/);
+  t.equal(tuned.status, 254);
+  const few = await host.rkt(['run', ...FLY.flags, ...shell('ulimit -n', '--ulimit=nofile=77:88')]);
+  t.equal(few.stdout.toString(), '77\n', few.stderr);
 });
 
 t.test('fly: what it cannot be asked for', async (t) => {
