@@ -378,6 +378,7 @@ export class Agent {
     this.#phase = 'ending';
     this.#measurer?.measure({ kind: 'phase', phase: 'exit' });
     this.#killLeftovers();
+    this.#exchange.refuseAll();
     this.#machine.release((message) => this.#warn(message));
     for (const connection of this.#connections) connection.send({ type: 'halted', uptimeMs: uptimeMs() });
     // The host stops the machine when it has read that; this is for one that does not.

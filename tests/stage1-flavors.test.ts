@@ -7,9 +7,10 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { busyboxImage } from './helpers/busybox.ts';
 import { busyboxMembers, makeAci } from './helpers/make-image.ts';
-import { eventually, makeHost, processesMentioning, readyPod } from './helpers/rkt.ts';
+import { eventually, makeHost, processesMentioning, PROGRAM, readyPod } from './helpers/rkt.ts';
 import type { Host } from './helpers/rkt.ts';
 import { makeHelloImage, makeStubStage1 } from './helpers/stub-stage1.ts';
+import { onTerminal } from './helpers/terminal.ts';
 
 interface Flavor {
   name: string;
@@ -280,6 +281,10 @@ t.test("fly: input, a terminal's and a pipe's", async (t) => {
   t.equal(piped.stdout.toString(), 'words\n', piped.stderr);
   const closed = await host.rkt(['run', ...FLY.flags, ...shell('cat; echo end')], { input: 'words\n' });
   t.equal(closed.stdout.toString(), 'end\n', closed.stderr);
+  const command = [PROGRAM, `--dir=${host.dataDir}`, 'run', ...FLY.flags, '--interactive', image, '--exec', '/bin/sh'];
+  const { status, screen } = await onTerminal(command, [['/ # ', 'tty; echo $((40 + 2)) here\n'], ['42 here', 'exit 6\n']]);
+  t.match(screen, /^\/dev\/pts\/\d+$/m);
+  t.equal(status, 6, screen);
   const megabytes = 20;
   const large = await host.rkt(['run', ...FLY.flags, '--interactive', image, '--exec', '/bin/cat'], { input: Buffer.alloc(megabytes << 20, 'x') });
   t.equal(large.stdout.length, megabytes << 20);

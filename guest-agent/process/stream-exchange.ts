@@ -30,6 +30,7 @@ export class StreamExchange {
   readonly #attach: Attach;
   readonly #serveFiles: ServeFiles;
   readonly #unclaimed = new Set<Waiting>();
+  #isOver = false;
 
   constructor(attach: Attach, serveFiles: ServeFiles) {
     this.#attach = attach;
@@ -52,7 +53,7 @@ export class StreamExchange {
   #match(waiting: Waiting): void {
     const { header, fd } = waiting;
     if (this.#attach(header, fd)) return;
-    if (this.#unclaimed.size >= UNCLAIMED_MAX) return refuse(fd);
+    if (this.#isOver || this.#unclaimed.size >= UNCLAIMED_MAX) return refuse(fd);
     this.#unclaimed.add(waiting);
     after(CLAIM_TIMEOUT_MS, () => {
       if (this.#unclaimed.delete(waiting)) refuse(fd);
@@ -64,6 +65,13 @@ export class StreamExchange {
     for (const waiting of this.#unclaimed) {
       if (waiting.header.process === process && this.#attach(waiting.header, waiting.fd)) this.#unclaimed.delete(waiting);
     }
+  }
+
+  /** There will be no more processes. */
+  refuseAll(): void {
+    this.#isOver = true;
+    for (const { fd } of this.#unclaimed) refuse(fd);
+    this.#unclaimed.clear();
   }
 }
 
