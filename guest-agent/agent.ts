@@ -9,10 +9,12 @@ import { uptimeMs } from '../runtime/linux/time.ts';
 import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
+import type { FilesRequest } from '../src/wire/files.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
 import { openApp, type App } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
+import { serveFiles, type FilesOfApp } from './files/file-server.ts';
 import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
@@ -49,7 +51,10 @@ export class Agent {
   /** The connection that sent `start`. */
   #owner: ControlConnection | undefined;
   readonly #processes = new Map<ProcessId, Addressable>();
-  readonly #exchange = new StreamExchange(({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false);
+  readonly #exchange = new StreamExchange(
+    ({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false,
+    (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
+  );
   readonly #apps = new Map<string, App>();
   #phase: Phase = 'waiting';
   /** Undefined: the pod has no TPM. */
@@ -330,6 +335,17 @@ export class Agent {
     });
     if (connection.closed) streams?.abandon();
     after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
+  }
+
+  // Files of apps.
+
+  #openFiles({ app: name, direction, path }: FilesRequest): FilesOfApp {
+    const app = this.#apps.get(name);
+    if (app === undefined) throw new Error(`no app "${name}" in this pod`);
+    if (this.#phase !== 'running') throw new Error('the pod is not running');
+    if (this.#sealed) throw new Error('the pod is sealed: no files can be copied from or to it');
+    this.#measurer?.measure({ kind: 'copy', app: name, direction, path });
+    return app.openFiles();
   }
 
   // The end.

@@ -1,10 +1,12 @@
 /** One app of the pod: its place, its confinement, its processes from pre-start to post-stop. */
-import { SIGKILL, SIGTERM } from '../../runtime/abi.gen.ts';
+import { O_DIRECTORY, O_PATH, SIGKILL, SIGTERM } from '../../runtime/abi.gen.ts';
+import { open } from '../../runtime/linux/files.ts';
 import type { ProcessEnd } from '../../runtime/linux/process.ts';
 import { monotonicMs } from '../../runtime/linux/time.ts';
 import { after } from '../../runtime/loop.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import type { Confinement } from '../confine.ts';
+import type { FilesOfApp } from '../files/file-server.ts';
 import type { AppPlace, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
 import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
@@ -287,6 +289,11 @@ export class App {
     });
     streams.closeChildEnds();
     return running;
+  }
+
+  /** For copying: the root as a new O_PATH descriptor, and whose new files are. */
+  openFiles(): FilesOfApp {
+    return { rootFd: this.#place.root.inside(() => open('/', O_PATH | O_DIRECTORY)), owner: this.#identity };
   }
 
   /** To the main process and its group. */

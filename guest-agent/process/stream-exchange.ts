@@ -5,16 +5,21 @@ import { shutdown } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 import { FRAME_HEADER_BYTES, FrameDecoder } from '../../src/wire/frame.ts';
 import type { ProcessId, StreamHeader } from '../../src/wire/messages.ts';
+import type { FilesRequest } from '../../src/wire/files.ts';
+import { parseFilesRequest } from '../files/parse.ts';
 import { parseStreamHeader } from '../messages.ts';
 
 /** A connection that names a process which does not exist (yet) is kept this long. */
 const CLAIM_TIMEOUT_MS = 30_000;
 /** More connections than that without a process are an error of the host's. */
 const UNCLAIMED_MAX = 256;
-const HEADER_MAX_BYTES = 4096;
+/** Room for a path, however it is escaped. */
+const HEADER_MAX_BYTES = 32 << 10;
 
 /** True when the process has taken the connection over. */
 type Attach = (header: StreamHeader, fd: number) => boolean;
+/** Takes over a connection for files. */
+type ServeFiles = (request: FilesRequest, fd: number) => void;
 
 interface Waiting {
   header: StreamHeader;
@@ -23,10 +28,12 @@ interface Waiting {
 
 export class StreamExchange {
   readonly #attach: Attach;
+  readonly #serveFiles: ServeFiles;
   readonly #unclaimed = new Set<Waiting>();
 
-  constructor(attach: Attach) {
+  constructor(attach: Attach, serveFiles: ServeFiles) {
     this.#attach = attach;
+    this.#serveFiles = serveFiles;
   }
 
   /** Reads the header first, and not a byte more: the rest belongs to the process. The descriptor is owned from now on. */
@@ -37,6 +44,7 @@ export class StreamExchange {
       if (header === 'incomplete') return;
       unwatch(fd);
       if (header === 'invalid') refuse(fd);
+      else if ('direction' in header) this.#serveFiles(header, fd);
       else this.#match({ header, fd });
     });
   }
@@ -69,7 +77,7 @@ class HeaderReader {
     this.#fd = fd;
   }
 
-  read(): StreamHeader | 'incomplete' | 'invalid' {
+  read(): StreamHeader | FilesRequest | 'incomplete' | 'invalid' {
     for (;;) {
       const count = readRaw(this.#fd, this.#frame.subarray(this.#filled));
       if (count === -EAGAIN || count === -EINTR) return 'incomplete';
@@ -85,10 +93,11 @@ class HeaderReader {
     }
   }
 
-  #decode(): StreamHeader | 'invalid' {
+  #decode(): StreamHeader | FilesRequest | 'invalid' {
     try {
       const [message] = new FrameDecoder().push(this.#frame);
-      return message === undefined ? 'invalid' : parseStreamHeader(message);
+      if (message === undefined) return 'invalid';
+      return 'files' in message ? parseFilesRequest(message.files) : parseStreamHeader(message);
     } catch {
       return 'invalid';
     }

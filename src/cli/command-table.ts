@@ -109,6 +109,19 @@ is made, and nothing is left behind but the fetched images. PCR 15, which holds 
     load: () => import('./commands/config.ts'),
   },
   {
+    name: 'cp',
+    usage: 'UUID:[APP:]PATH LOCALPATH|- | LOCALPATH|- UUID:[APP:]PATH',
+    summary: 'Copy files and directories out of a running pod, or into it',
+    description: `An existing directory is copied into, anything else is the new name. A source that ends with "/." stands for the content of that
+directory. "-" is a tar archive: standard output, or standard input (then PATH is an existing directory). Paths in a pod begin at the
+root of the app. A local path with a colon in its first part is written ./NAME.`,
+    flags: [flags.app, flags.archive, flags.followLink],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/cp.ts'),
+  },
+  {
     name: 'enter',
     usage: '[--app=APPNAME] UUID [CMD [ARGS ...]]',
     summary: 'Run a command in an app of a running pod',

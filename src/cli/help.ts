@@ -58,7 +58,7 @@ function addOptions(command: Command, list: readonly AnyFlag[], heading: string)
   }
 }
 
-function optionSyntax({ name, placeholder, bareValue }: AnyFlag): string {
-  if (placeholder === undefined) return `--${name}`;
+function optionSyntax({ name, short, placeholder, bareValue }: AnyFlag): string {
+  if (placeholder === undefined) return short === undefined ? `--${name}` : `-${short}, --${name}`;
   return bareValue === undefined ? `--${name} <${placeholder}>` : `--${name} [${placeholder}]`;
 }

@@ -1,7 +1,7 @@
 import { RktError } from '../../error.ts';
-import { openPodByName, readPid, readPodManifest } from '../../pod/index.ts';
-import type { PodHandle } from '../../pod/index.ts';
+import { openPodByName, readPid } from '../../pod/index.ts';
 import { enterPod } from '../../stage0/stage1-calls.ts';
+import { chooseApp } from '../choose-app.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { inheritedEnvironment } from '../environment.ts';
@@ -16,22 +16,9 @@ export function run({ values, positional }: ArgumentInput, context: CommandConte
   if (uuid === undefined) throw usage('expected a UUID');
   using pod = openPodByName(context.dataDir(), uuid);
   if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
-  const app = chooseApp(pod, values.last(flags.app), context);
+  const app = chooseApp(pod, values.last(flags.app), { command: 'enter', reporter: context.reporter });
   if (command.length === 0) context.reporter.note(`no command specified, assuming ${JSON.stringify(DEFAULT_COMMAND)}`);
   const pid = readPid(pod);
   if (pid === undefined) throw new RktError('STATE', `pod "${pod.uuid}" is still starting: its pid is not known yet`);
   return enterPod(pod, { pid, app, argv: command.length === 0 ? [DEFAULT_COMMAND] : command, env: inheritedEnvironment() });
-}
-
-function chooseApp(pod: PodHandle, wanted: string | undefined, context: CommandContext): string {
-  const names = readPodManifest(pod).apps.map(({ name }) => name);
-  if (wanted !== undefined) {
-    if (!names.includes(wanted)) throw new RktError('NOT_FOUND', `app ${JSON.stringify(wanted)} is not in the pod: it has ${names.join(', ')}`);
-    return wanted;
-  }
-  const [only] = names;
-  if (only !== undefined && names.length === 1) return only;
-  context.reporter.note('pod contains multiple apps:');
-  for (const name of names) context.reporter.note(`\t${name}`);
-  throw new RktError('USAGE', 'specify app using "rkt enter --app= ..."');
 }

@@ -14,6 +14,8 @@ export interface FlagSpec<T> {
   /** How the value is called in help (`FILE`); absent for switches. */
   readonly placeholder?: string;
   readonly help: string;
+  /** One letter that stands for the whole flag, a switch (`-a`). */
+  readonly short?: string;
   /** Shown in help. */
   readonly defaultText?: string;
   /** The value when the flag stands alone; without it a value has to follow. */
@@ -85,7 +87,7 @@ export function readFlags(argv: readonly string[], start: number, reading: Readi
 
 /** Reads one flag and its value; gives the number of arguments that took. */
 function readFlag(argv: readonly string[], index: number, reading: Reading): number {
-  const argument = argv[index] ?? '';
+  const argument = longForm(argv[index] ?? '', reading.flags);
   if (argument === '--help' || argument === '-h') throw new HelpRequested();
   if (!argument.startsWith('--')) throw usage(`unknown shorthand flag: "${argument.slice(1, 2)}" in ${argument}`);
   const equals = argument.indexOf('=');
@@ -102,6 +104,11 @@ function readFlag(argv: readonly string[], index: number, reading: Reading): num
   if (value === undefined) throw usage(`flag needs an argument: --${name}`);
   reading.sink(flag, parseValue(flag, value));
   return 2;
+}
+
+function longForm(argument: string, flags: readonly AnyFlag[]): string {
+  const flag = flags.find(({ short }) => short !== undefined && argument === `-${short}`);
+  return flag === undefined ? argument : `--${flag.name}`;
 }
 
 function parseValue(flag: AnyFlag, text: string): unknown {
