@@ -3,6 +3,7 @@
  * in a message to the host and the machine switched off, never in silence.
  */
 import { NR_uname, SIGHUP, SIGKILL, SIGPIPE } from '../runtime/abi.gen.ts';
+import { duplicate } from '../runtime/linux/fds.ts';
 import { hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
@@ -20,7 +21,7 @@ import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
 import { evidenceFor } from './measure/quote.ts';
 import { Readiness } from './notify/readiness.ts';
-import { parseHostMessage, type ExecMessage, type StartMessage } from './messages.ts';
+import { parseHostMessage, type ExecMessage, type InspectMessage, type StartMessage } from './messages.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
 import { StreamExchange } from './process/stream-exchange.ts';
@@ -36,6 +37,8 @@ const FLUSH_TIMEOUT_MS = 2_000;
 /** For killed processes to be gone: what one does in the kernel cannot be interrupted. */
 const KILL_TIMEOUT_MS = 2_000;
 const FIRST_EXEC_ID = 1000;
+/** Nothing is written for whoever only reads. */
+const NOBODY = { uid: 65534, gid: 65534 };
 
 /** A process the host can address. */
 interface Addressable {
@@ -62,6 +65,8 @@ export class Agent {
   #sealed = false;
   #endorsement: Promise<PodKeyEndorsement> | undefined;
   #onEndorsement: ((answer: Extract<HostMessage, { type: 'endorsement' }>) => void) | undefined;
+  /** Of a pod that has ended: the app whose files may be read, and its root. */
+  #inspected: { app: string; rootFd: number } | undefined;
   readonly #readiness = new Readiness(() => this.#ready());
   #nextExecId = FIRST_EXEC_ID;
   #dying = false;
@@ -133,6 +138,8 @@ export class Agent {
         return this.#shutdown(parsed.graceMs);
       case 'ping':
         return connection.send({ type: 'pong', request: parsed.request });
+      case 'inspect':
+        return this.#inspect(connection, parsed);
       case 'endorsement':
         return this.#onEndorsement?.(parsed);
     }
@@ -340,12 +347,29 @@ export class Agent {
   // Files of apps.
 
   #openFiles({ app: name, direction, path }: FilesRequest): FilesOfApp {
+    if (this.#inspected?.app === name && direction === 'out') return { rootFd: duplicate(this.#inspected.rootFd), owner: NOBODY };
     const app = this.#apps.get(name);
     if (app === undefined) throw new Error(`no app "${name}" in this pod`);
     if (this.#phase !== 'running') throw new Error('the pod is not running');
     if (this.#sealed) throw new Error('the pod is sealed: no files can be copied from or to it');
     this.#measurer?.measure({ kind: 'copy', app: name, direction, path });
     return app.openFiles();
+  }
+
+  #inspect(connection: ControlConnection, message: InspectMessage): void {
+    if (this.#phase !== 'waiting') {
+      connection.send({ type: 'failed', step: 'inspect', message: 'the pod has been started already' });
+      return;
+    }
+    this.#owner = connection;
+    this.#phase = 'running';
+    this.#machine.inspect(message).then(
+      (rootFd) => {
+        this.#inspected = { app: message.app, rootFd };
+        connection.send({ type: 'ready', uptimeMs: uptimeMs() });
+      },
+      (error: unknown) => connection.send(failure(error, { app: message.app, step: 'inspect' })),
+    );
   }
 
   // The end.

@@ -3,6 +3,7 @@ import type { HostMessage, Network, NetworkInterface, StartApp, Stdio, StreamHea
 import { asBoolean, asInteger, asList, asObject, asString, fail, optional, parseHex } from './checked.ts';
 
 export type StartMessage = Extract<HostMessage, { type: 'start' }>;
+export type InspectMessage = Extract<HostMessage, { type: 'inspect' }>;
 export type ExecMessage = Extract<HostMessage, { type: 'exec' }>;
 
 const asCount = asInteger({ min: 0, max: Number.MAX_SAFE_INTEGER });
@@ -33,6 +34,8 @@ export function parseHostMessage(message: object): HostMessage {
       return { type, graceMs: asGraceMs(fields['graceMs'], 'graceMs') };
     case 'ping':
       return { type, request: asCount(fields['request'], 'request') };
+    case 'inspect':
+      return { type, app: asString(fields['app'], 'app'), disk: parseDisk(fields['disk'], 'disk'), written: fields['written'] === null ? null : parseWritten(fields['written']) };
     case 'endorsement':
       return { type, request: asCount(fields['request'], 'request'), endorsement: parseEndorsement(fields['endorsement']), error: optional(fields['error'], 'error', asString) };
     default:
@@ -138,6 +141,11 @@ function parseDisk(value: unknown, field: string): VerityDisk {
     hashStartBlock: asCount(disk['hashStartBlock'], `${field}.hashStartBlock`),
     rootHashHex,
   };
+}
+
+function parseWritten(value: unknown): InspectMessage['written'] {
+  const written = asObject(value, 'written');
+  return { serial: asString(written['serial'], 'written.serial'), layer: asInteger({ min: 1, max: 65535 })(written['layer'], 'written.layer') };
 }
 
 function parseScratch(value: unknown): StartMessage['scratch'] {

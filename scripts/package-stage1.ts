@@ -20,7 +20,7 @@ export interface Stage1Parts {
 
 export const STAGE1_NAME = 'coreos.com/rkt/stage1-kvm';
 /** The entrypoints are one program under several names. */
-const OTHER_ENTRYPOINTS = ['enter', 'gc', 'predict', 'stop'] as const;
+const OTHER_ENTRYPOINTS = ['enter', 'export', 'gc', 'predict', 'stop'] as const;
 const INTERFACE_VERSION = '6';
 const BLOCK_BYTES = 512;
 

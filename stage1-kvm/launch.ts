@@ -7,6 +7,7 @@ import { memfd } from '../runtime/linux/memory.ts';
 import { kill } from '../runtime/linux/process.ts';
 import { chooseAccelerator } from './accelerator/choose.ts';
 import type { RunOptions } from './options.ts';
+import { INSPECTED_SERIAL, readInspectedPod } from './pod/inspected.ts';
 import { INITRAMFS_PATH, KERNEL_PATH, openPodFile, readPod, SCRATCH_PATH, type Pod } from './pod/directory.ts';
 import { readGuestNetwork, type GuestNetwork } from './pod/guest-network.ts';
 import { appSerial } from './pod/start-message.ts';
@@ -55,7 +56,7 @@ const OTHERS_READ = 0o004;
 /** @throws Stage1Error */
 export function planPod(options: RunOptions): PodPlan {
   const program = findQemu();
-  const pod = readPod();
+  const pod = options.inspectedApp === null ? readPod() : readInspectedPod(options.inspectedApp);
   const kernelPath = options.kernel ?? KERNEL_PATH;
   const kernelFd = openPodFile(kernelPath, O_RDONLY);
   const head = new Uint8Array(KERNEL_HEAD_BYTES);
@@ -63,7 +64,7 @@ export function planPod(options: RunOptions): PodPlan {
   const format = kernelFormat(kernelPath, head);
   const { accelerator, kvmGroup } = chooseAccelerator(options.accelerator);
   const disks = pod.apps.map((_, index) => ({ serial: appSerial(index), readOnly: true }));
-  if (pod.hasScratchDisk) disks.push({ serial: SCRATCH_SERIAL, readOnly: false });
+  if (pod.hasScratchDisk) disks.push(options.inspectedApp === null ? { serial: SCRATCH_SERIAL, readOnly: false } : { serial: INSPECTED_SERIAL, readOnly: true });
   const machine = planMachine(format, {
     accelerator,
     size: machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus, pod: pod.limits }),
@@ -96,7 +97,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const kernelFd = readableByAll(plan.kernelFd);
   const initramfsFd = readableByAll(plan.initramfsFd);
   const diskFds = pod.apps.map(({ disk }) => openPodFile(disk.path, O_RDONLY));
-  if (pod.hasScratchDisk) diskFds.push(openPodFile(SCRATCH_PATH, O_RDWR));
+  if (pod.hasScratchDisk) diskFds.push(openPodFile(SCRATCH_PATH, options.inspectedApp === null ? O_RDWR : O_RDONLY));
   const { cards, fds: cardFds } = networkCards(options.network, { guestNetwork: plan.guestNetwork, accelerator: machine.accelerator });
   const ramFd = makeGuestRam(machine.size.memoryMiB, isRoot ? uid : null);
   const transport = options.vsock === 'kernel' ? startKernelTransport() : startOwnTransport({ ramFd, onFault });

@@ -6,6 +6,7 @@ import { acceleratorRecord } from './accelerator/choose.ts';
 import { probeKvm } from './accelerator/probe.ts';
 import { enter } from './enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
+import { exportApp } from './export.ts';
 import { gc } from './gc.ts';
 import { predict } from './predict.ts';
 import { print, printError } from './report.ts';
@@ -21,6 +22,7 @@ function main(program: string, args: readonly string[]): void {
     case 'init': runOrReport(args); break;
     case 'enter': enter(args); break;
     case 'stop': stop(args); break;
+    case 'export': exportApp(args); break;
     case 'gc': gc(args); break;
     case 'predict': predict(args); break;
     default: throw new Stage1Error(`there is no stage1 entrypoint "${name}"`);

@@ -35,6 +35,8 @@ export interface RunOptions {
   cpus: number | null;
   /** How the guest's vsock is reached; `own` needs no kernel module and no host-wide address. */
   vsock: 'own' | 'kernel';
+  /** Not a pod to run: this app of one that has ended is only to be read, and no disk can be written. */
+  inspectedApp: string | null;
 }
 
 export interface EnterOptions {
@@ -80,6 +82,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
     memoryMiB: null,
     cpus: null,
     vsock: 'own',
+    inspectedApp: null,
   };
   let networks = 'default';
   const taps: { name: string; fds: number[] }[] = [];
@@ -105,6 +108,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
       case 'timing': options.timing = booleanValue(name, value); break;
       case 'memory-mib': options.memoryMiB = positiveInteger(name, required(name, value)); break;
       case 'cpus': options.cpus = positiveInteger(name, required(name, value)); break;
+      case 'inspect': options.inspectedApp = required(name, value); break;
       case 'vsock': options.vsock = oneOf(name, required(name, value), ['own', 'kernel'] as const); break;
       case 'ipc':
         if (required(name, value) === 'parent') throw new Stage1Error('flavor kvm requires private IPC namespace (try to remove --ipc)');

@@ -32,7 +32,7 @@ import { printError } from './report.ts';
 import { formatPhases, phasesOf, type Moments } from './timing.ts';
 
 /** Emulated guests on a busy host are slow; one that has not come up after this will not. */
-const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
+export const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
 /** Between the agent's end and that of the machine: a panic has to be printed. */
 const AGENT_GONE_MS = 5_000;
 const SHOWN_CONSOLE_LINES = 12;

@@ -17,7 +17,8 @@ import { vsockTransport } from '../transport.ts';
 import { buildAppRoot, makeLayer } from './app-root.ts';
 import { findBlockDevice, scanBlockDevices } from './block-devices.ts';
 import { CGROUP_ROOT, createCgroup, enableControllers, makeCgroup } from './cgroup.ts';
-import { AGENT, ATTEST, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
+import { AGENT, appLayer, ATTEST, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
+import { openInspected } from './inspect.ts';
 import type { AppPlace, AppRequest, Machine } from './machine.ts';
 import { configureNetwork, hostsFile, raiseLoopback, resolvConf } from './network.ts';
 import type { ProvidedFiles } from './provided-layer.ts';
@@ -107,6 +108,8 @@ export const guest: Machine = {
     return { root, cgroup: createCgroup(cgroupName(request.index), request.limits) };
   },
 
+  inspect: openInspected,
+
   release(warn) {
     // The disk is in use for as long as an app's file system exists, and that for as long as its namespace does.
     for (const fd of state.appNamespaceFds.splice(0)) close(fd);
@@ -194,7 +197,6 @@ function mountSystem(warn: (message: string) => void): void {
   }
 }
 
-const appLayer = (index: number): string => `${SCRATCH}/apps/${index + 1}`;
 const cgroupName = (index: number): string => `app-${index + 1}`;
 
 /**

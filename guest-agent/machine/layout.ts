@@ -10,3 +10,5 @@ export const ATTEST = '/agent/attest';
 export const TEMPLATE = '/agent/template';
 /** Where an app's root is put together. */
 export const NEW_ROOT = '/agent/root';
+/** Where on the writable disk an app's changes are; `index` counts the apps of the pod from 0. */
+export const appLayer = (index: number): string => `${SCRATCH}/apps/${index + 1}`;

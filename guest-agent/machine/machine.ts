@@ -2,7 +2,7 @@
 import type { AppManifest, PodManifest } from '../app/manifest.ts';
 import type { Limits } from '../app/isolators.ts';
 import type { AttestServices } from '../measure/attest-server.ts';
-import type { StartMessage } from '../messages.ts';
+import type { InspectMessage, StartMessage } from '../messages.ts';
 import type { Transport } from '../transport.ts';
 
 /** The file system of one app. */
@@ -64,6 +64,8 @@ export interface Machine {
   /** Clock, entropy, host name, network, writable disk. */
   configure(start: StartMessage): Promise<void>;
   place(request: AppRequest, warn: (message: string) => void): Promise<AppPlace>;
+  /** The root of an app of a pod that has ended, opened with O_PATH. Nothing of it runs or changes. */
+  inspect(message: InspectMessage): Promise<number>;
   /** Writes everything back. Every process of the pod has ended. */
   release(warn: (message: string) => void): void;
   /** For the kernel's log. */

@@ -133,6 +133,18 @@ root of the app. A local path with a colon in its first part is written ./NAME.`
     load: () => import('./commands/enter.ts'),
   },
   {
+    name: 'export',
+    usage: '[--app=APPNAME] UUID OUTPUT',
+    summary: 'Export an app of an exited pod to an ACI file or an OCI image layout',
+    description: `OUTPUT becomes an ACI of the image with everything the app has changed, with --oci a directory. The disks of the pod are read by a
+virtual machine that can change nothing.`,
+    flags: [flags.app, flags.overwrite, flags.oci],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/export.ts'),
+  },
+  {
     name: 'fetch',
     usage: 'IMAGE...',
     summary: 'Fetch image(s) and store them in the local store',

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import type { ByteSource } from '../rootfs/bytes.ts';
 import { entriesOfDisk, writeTar } from '../rootfs/index.ts';
+import type { TarEntry } from '../rootfs/index.ts';
 import { labelValue } from '../schema/appc.ts';
 import type { App, ImageManifest } from '../schema/appc.ts';
 import { MEDIA_TYPES, parseOciConfig, parseOciManifest } from '../schema/oci.ts';
@@ -28,10 +29,26 @@ const REF_NAME = 'org.opencontainers.image.ref.name';
 /** Fills an empty directory. Throws RktError. */
 export async function exportOci(opened: OpenedImage, directory: string, store: Store): Promise<Exactness> {
   const layout = openLayout(directory);
-  const written = (await writeExact(opened, layout, store)) ?? (await writeSquashed(opened, layout));
+  const written = (await writeExact(opened, layout, store)) ?? (await writeSquashed({ name: `image ${opened.image.id}`, manifest: opened.manifest, entries: entriesOfDisk(opened.disk) }, layout));
   const version = labelValue(opened.manifest.labels, 'version');
   layout.finish(written.manifest, version);
   return written.exactness;
+}
+
+/** What an app sees, without the layers it came from. */
+export interface ImageContent {
+  /** For messages. */
+  name: string;
+  manifest: ImageManifest;
+  /** The root file system, the root first and called './'. */
+  entries: AsyncIterable<TarEntry>;
+}
+
+/** Fills an empty directory with an image of one layer. Throws RktError. */
+export async function exportOciContent(content: ImageContent, directory: string): Promise<void> {
+  const layout = openLayout(directory);
+  const written = await writeSquashed(content, layout);
+  layout.finish(written.manifest, labelValue(content.manifest.labels, 'version'));
 }
 
 interface Written {
@@ -132,11 +149,11 @@ async function* checkedLayer(tar: ByteSource, { diffID, name }: { diffID: string
 }
 
 /** One layer with what the image shows. */
-async function writeSquashed({ image, manifest, disk }: OpenedImage, layout: Layout): Promise<Written> {
-  const layer = await layout.addStream(writeTar(entriesOfDisk(disk)), LAYER_TYPE);
+async function writeSquashed({ name, manifest, entries }: ImageContent, layout: Layout): Promise<Written> {
+  const layer = await layout.addStream(writeTar(entries), LAYER_TYPE);
   const [os, arch] = [labelValue(manifest.labels, 'os'), labelValue(manifest.labels, 'arch')];
   const platform = os === undefined || arch === undefined ? undefined : goPlatformOfAppc(os, arch);
-  if (platform === undefined) throw new RktError('UNSUPPORTED', `image ${image.id}: OCI has no name for the platform ${os ?? '?'}/${arch ?? '?'}`);
+  if (platform === undefined) throw new RktError('UNSUPPORTED', `${name}: OCI has no name for the platform ${os ?? '?'}/${arch ?? '?'}`);
   const config = { ...platform, ...(manifest.app === undefined ? {} : { config: { ...runConfigOf(manifest.app), ...stopSignalOf(manifest) } }), rootfs: { type: 'layers', diff_ids: [layer.digest] } };
   const configDescriptor = layout.addBytes(Buffer.from(JSON.stringify(config)), CONFIG_TYPE);
   return { manifest: layout.addBytes(manifestOf(configDescriptor, [layer], annotationsOf(manifest)), MANIFEST_TYPE), exactness: 'content' };

@@ -54,7 +54,7 @@ function readerOf(fd: number): ReadAt {
 export function aciOf(opened: OpenedImage): { tar: ByteSource; isExact: boolean } {
   const { image, disk, recipeDir } = opened;
   if (image.source === 'aci' && hasRecipe(recipeDir, 0)) return { tar: checkedAci(tarFromRecipe(recipeDir, 0, disk), image.id), isExact: true };
-  return { tar: writeTar(aciEntries(opened)), isExact: false };
+  return { tar: writeAci(opened.manifest, rootfsOfDisk(disk)), isExact: false };
 }
 
 /** The tar with the image's own files alone, for images that depend on others. Throws NOT_FOUND when it cannot be had. */
@@ -73,16 +73,25 @@ async function* checkedAci(tar: ByteSource, id: string): AsyncGenerator<Uint8Arr
   if (found !== id) throw new RktError('DIGEST', `image ${id}: its disk or recipe is damaged: writing it again gives ${found}`, { hint: 'remove it with `rkt image rm` and fetch it again' });
 }
 
-async function* aciEntries({ manifest, disk }: OpenedImage): AsyncGenerator<TarEntry> {
+async function* rootfsOfDisk(disk: ErofsDisk): AsyncGenerator<TarEntry> {
+  for await (const entry of entriesOfDisk(disk)) {
+    yield { ...entry, path: entry.path === './' ? 'rootfs/' : `rootfs/${entry.path}`, ...(entry.type === 'hardlink' ? { linkPath: `rootfs/${entry.linkPath}` } : {}) };
+  }
+}
+
+/** An uncompressed ACI that stands alone. @param rootfs members of the archive, `rootfs/` first */
+export async function* writeAci(manifest: ImageManifest, rootfs: AsyncIterable<TarEntry>): AsyncGenerator<Uint8Array> {
+  yield* writeTar(aciEntries(manifest, rootfs));
+}
+
+async function* aciEntries(manifest: ImageManifest, rootfs: AsyncIterable<TarEntry>): AsyncGenerator<TarEntry> {
   // All is merged into one: what it was merged from says nothing any more.
   const { dependencies, pathWhitelist, ...alone } = manifest;
   void dependencies;
   void pathWhitelist;
   const bytes = Buffer.from(JSON.stringify(alone));
   yield { ...NO_ENTRY, type: 'file', path: 'manifest', mode: 0o644, sizeBytes: bytes.length, body: bodyOf(bytes) };
-  for await (const entry of entriesOfDisk(disk)) {
-    yield { ...entry, path: entry.path === './' ? 'rootfs/' : `rootfs/${entry.path}`, ...(entry.type === 'hardlink' ? { linkPath: `rootfs/${entry.linkPath}` } : {}) };
-  }
+  yield* rootfs;
 }
 
 const NO_ENTRY: Omit<TarEntry, 'type' | 'path' | 'mode' | 'sizeBytes' | 'body'> = { uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, linkPath: '', device: { major: 0, minor: 0 }, xattrs: new Map(), extents: undefined };

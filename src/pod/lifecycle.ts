@@ -58,6 +58,14 @@ export function lockExclusively(pod: PodHandle): boolean {
   return false;
 }
 
+/** Takes a shared lock: the pod is neither started nor removed while it is held. False: someone owns the pod, or it has been moved. */
+export function lockShared(pod: PodHandle): boolean {
+  if (!lockDescriptor(pod.fd, 'shared', { block: false })) return false;
+  if (isStillThere(pod)) return true;
+  unlockDescriptor(pod.fd);
+  return false;
+}
+
 /** Gives the exclusive lock back and keeps the pod open. */
 export function unlockPod(pod: PodHandle): void {
   unlockDescriptor(pod.fd);

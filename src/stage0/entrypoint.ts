@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import type { ImageManifest } from '../schema/index.ts';
 
-export type Entrypoint = 'run' | 'enter' | 'stop' | 'gc' | 'predict';
+export type Entrypoint = 'run' | 'enter' | 'export' | 'stop' | 'gc' | 'predict';
 
 const PREFIX = 'coreos.com/rkt/stage1/';
 

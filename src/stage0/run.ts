@@ -96,7 +96,7 @@ function runArguments(request: RunRequest, version: number): string[] {
 const GUEST_PROTECTIONS: readonly string[] = ['capabilities', 'paths', 'seccomp'];
 
 /** Flags of our own stage1; only what was asked for, so that others can be used as long as nothing is. */
-async function machineArguments(pod: PodHandle, machine: MachineOptions, request: RunRequest): Promise<string[]> {
+export async function machineArguments(pod: PodHandle, machine: MachineOptions, request: Pick<RunRequest, 'insecure' | 'timing'>): Promise<string[]> {
   const args: string[] = [];
   if (machine.accelerator !== undefined) args.push(`--accel=${machine.accelerator}`);
   if (machine.kernel !== undefined) {

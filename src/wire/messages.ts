@@ -100,6 +100,14 @@ export type HostMessage =
   /** TERM to every app, KILL after graceMs, then sync and power off. */
   | { type: 'shutdown'; graceMs: number }
   | { type: 'ping'; request: number }
+  /** Instead of `start`, for a pod that has ended: opens the files of one app for reading, from disks that cannot be written. Answered by `ready`. */
+  | {
+      type: 'inspect';
+      app: string;
+      disk: VerityDisk;
+      /** What the app wrote: the disk it is on and the app's number there, from 1. Null: nothing was kept. */
+      written: { serial: string; layer: number } | null;
+    }
   /** Answers `endorse`: PodKeyEndorsement of src/tpm/evidence.ts with bytes in hexadecimal, or why there is none. */
   | { type: 'endorsement'; request: number; endorsement: { attest: string; signature: string; certificatesPem: string; endorsementKeyCertificatesPem: string } | null; error?: string };
 

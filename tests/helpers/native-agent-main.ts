@@ -26,6 +26,7 @@ new Agent({
       root: { mountNamespaceFd: null, inside: (work) => work() },
       cgroup: { fd: -1, signal() {}, kill() {}, memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => {} },
     }),
+  inspect: () => Promise.reject(new Error('needs a machine of its own')),
   release() {
     if (mode === 'break') throw new TypeError('broken on purpose');
   },

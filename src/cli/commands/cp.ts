@@ -17,6 +17,7 @@ import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
 import * as flags from '../flags/table.ts';
+import { interruptible } from '../interruptible.ts';
 import { writeAll } from '../output.ts';
 import { parsePodPath } from '../pod-path.ts';
 import type { PodPath } from '../pod-path.ts';
@@ -73,15 +74,6 @@ function openRunning({ pod: name }: PodPath, context: CommandContext): PodHandle
   pod.close();
   const hint = state === 'exited' ? { hint: '`rkt export` gives the files of pods that have ended' } : {};
   throw new RktError('STATE', `pod "${uuid}" isn't currently running`, hint);
-}
-
-/** An interrupt ends the transfer, so that nothing half-made is left. */
-function interruptible(): { signal: AbortSignal; done(): void } {
-  const controller = new AbortController();
-  const abort = (): void => controller.abort();
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const name of signals) process.once(name, abort);
-  return { signal: controller.signal, done: () => signals.forEach((name) => process.off(name, abort)) };
 }
 
 /** "DIR/." stands for what is in DIR, and so does a root. */

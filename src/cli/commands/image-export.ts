@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { aciOf, openImage } from '../../image/image-archive.ts';
 import type { OpenedImage } from '../../image/image-archive.ts';
 import { exportOci } from '../../image/export-oci.ts';
@@ -14,6 +14,7 @@ import { usage } from '../flags/flag.ts';
 import * as flags from '../flags/table.ts';
 import { NOTHING, success } from '../reporter.ts';
 import type { Outcome } from '../reporter.ts';
+import { saveDirectory } from '../save-directory.ts';
 
 export async function run({ values, positional }: ArgumentInput, context: CommandContext): Promise<Outcome> {
   const [text, output] = positional;
@@ -42,18 +43,7 @@ async function writeAci(opened: OpenedImage, { path, overwrite }: Target): Promi
   return isExact;
 }
 
-/** Made beside its place, and put there when it is complete. */
 async function writeLayout(opened: OpenedImage, { path, overwrite }: Target, store: Store): Promise<boolean> {
-  if (!overwrite && existsSync(path)) throw new RktError('BAD_INPUT', 'output directory exists (try --overwrite)');
-  const unfinished = join(dirname(path), `.${basename(path)}.unfinished`);
-  rmSync(unfinished, { recursive: true, force: true });
-  try {
-    mkdirSync(unfinished);
-    const exactness = await exportOci(opened, unfinished, store);
-    rmSync(path, { recursive: true, force: true });
-    renameSync(unfinished, path);
-    return exactness !== 'content';
-  } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-  }
+  const exactness = await saveDirectory(path, { overwrite, fill: (directory) => exportOci(opened, directory, store) });
+  return exactness !== 'content';
 }
