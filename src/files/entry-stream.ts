@@ -28,14 +28,13 @@ export interface ReadEntriesOptions {
  */
 export async function* readEntries(source: ByteSource, { warn, name }: ReadEntriesOptions): AsyncGenerator<TarEntry, void, undefined> {
   const reader = new ByteReader(source, Infinity, name);
-  const say = limitedWarnings(warn);
   try {
     for (;;) {
       const message = await readMessage(reader, name);
       if (message.type === 'end') return;
       if (message.type === 'failed') throw new RktError('GUEST', message.message);
       if (message.type === 'warning') {
-        say(message.message);
+        warn(message.message);
         continue;
       }
       const body = new EntryBody(reader, message.type === 'file' ? message.sizeBytes : 0, name);
@@ -64,7 +63,8 @@ export async function readMessage(reader: ByteReader, name: string): Promise<Fil
   return checkMessage(value, name);
 }
 
-function limitedWarnings(warn: (message: string) => void): (message: string) => void {
+/** Says the first ones only. */
+export function limitedWarnings(warn: (message: string) => void): (message: string) => void {
   let count = 0;
   return (message) => {
     count++;

@@ -7,7 +7,7 @@
 import {
   closeSync, constants, fchmodSync, fchownSync, fstatSync, futimesSync, lchownSync, linkSync, lstatSync, lutimesSync, mkdirSync, openSync, renameSync, rmSync, statfsSync, statSync, symlinkSync, writeSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
@@ -40,9 +40,10 @@ export interface Place {
  * Throws RktError BAD_INPUT
  */
 export function placeFor(destination: string, { name, top }: { name: string | null; top: 'directory' | 'other' }): Place {
-  const status = statSync(destination, { throwIfNoEntry: false });
-  if (status?.isDirectory() === true) return { directory: destination, name };
   const wantsDirectory = destination.endsWith('/');
+  // With its slash a file would not be found.
+  const status = statSync(wantsDirectory ? resolve(destination) : destination, { throwIfNoEntry: false });
+  if (status?.isDirectory() === true) return { directory: destination, name };
   if (status !== undefined && (top === 'directory' || wantsDirectory)) throw new RktError('BAD_INPUT', `${destination} is not a directory`);
   if (status === undefined && wantsDirectory && top === 'other') throw new RktError('BAD_INPUT', `${destination}: no such directory`);
   const directory = dirname(destination);

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { RktError } from '../../error.ts';
 import { membersOf } from '../../files/archive-names.ts';
+import { limitedWarnings } from '../../files/entry-stream.ts';
 import { readTree, topOf } from '../../files/read-tree.ts';
 import { placeFor, writeTree } from '../../files/write-tree.ts';
 import { decompress } from '../../image/decompress.ts';
@@ -57,7 +58,7 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
     archive: values.last(flags.archive) ?? false,
     followLink: values.last(flags.followLink) ?? false,
     signal,
-    warn: (message) => context.reporter.note(`warning: ${message}`),
+    warn: limitedWarnings((message) => context.reporter.note(`warning: ${message}`)),
   };
   try {
     await (from === undefined ? copyIn(copy, context.cwd) : copyOut(copy, context.cwd));

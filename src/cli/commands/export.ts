@@ -4,6 +4,7 @@ import { pipeline, Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import { RktError } from '../../error.ts';
 import { membersOf } from '../../files/archive-names.ts';
+import { limitedWarnings } from '../../files/entry-stream.ts';
 import { exportOciContent } from '../../image/export-oci.ts';
 import { writeAci } from '../../image/image-archive.ts';
 import { saveStream } from '../../image/save-stream.ts';
@@ -36,7 +37,7 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const app = chooseApp(pod, values.last(flags.app), { command: 'export', reporter: context.reporter });
   const manifest = readAppImageManifest(pod, app);
   const { signal, done } = interruptible();
-  const entries = readEndedApp(pod, app, { warn: (message) => context.reporter.note(`warning: ${message}`), signal });
+  const entries = readEndedApp(pod, app, { warn: limitedWarnings((message) => context.reporter.note(`warning: ${message}`)), signal });
   if (asLayout) {
     await saveDirectory(path, { overwrite, fill: (directory) => exportOciContent({ name: `pod "${pod.uuid}"`, manifest, entries: membersOf(entries, '') }, directory) });
   } else {
