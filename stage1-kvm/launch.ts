@@ -72,6 +72,7 @@ export function planPod(options: RunOptions): PodPlan {
     network: options.network.kind === 'tap' ? { taps: options.network.taps.length } : options.network.kind,
     vsock: options.vsock,
     tpm: pod.hasTpm,
+    givesBackMemory: options.giveBackMemory,
   });
   return {
     pod, machine, format, program, kernelPath, kernelFd, kvmGroup,

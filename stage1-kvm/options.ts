@@ -33,6 +33,8 @@ export interface RunOptions {
   timing: boolean;
   memoryMiB: number | null;
   cpus: number | null;
+  /** Memory that the guest has freed goes back to the host. */
+  giveBackMemory: boolean;
   /** How the guest's vsock is reached; `own` needs no kernel module and no host-wide address. */
   vsock: 'own' | 'kernel';
   /** Not a pod to run: this app of one that has ended is only to be read, and no disk can be written. */
@@ -81,6 +83,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
     timing: false,
     memoryMiB: null,
     cpus: null,
+    giveBackMemory: false,
     vsock: 'own',
     inspectedApp: null,
   };
@@ -109,6 +112,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
       case 'memory-mib': options.memoryMiB = positiveInteger(name, required(name, value)); break;
       case 'cpus': options.cpus = positiveInteger(name, required(name, value)); break;
       case 'inspect': options.inspectedApp = required(name, value); break;
+      case 'give-back-memory': options.giveBackMemory = booleanValue(name, value); break;
       case 'vsock': options.vsock = oneOf(name, required(name, value), ['own', 'kernel'] as const); break;
       case 'ipc':
         if (required(name, value) === 'parent') throw new Stage1Error('flavor kvm requires private IPC namespace (try to remove --ipc)');

@@ -310,7 +310,7 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     usage: 'IMAGE [-- image-args...[---]]...',
     summary: 'Prepare to run image(s) in a pod',
     description: `Makes a pod without starting it and prints its UUID, for \`rkt run-prepared\`.\n\n${IMAGE_GRAMMAR}`,
-    flags: [...flags.PREPARE_FLAGS, flags.quiet, flags.accelerator, flags.kernel, flags.cpus, flags.mem, flags.sealed, ...flags.APP_FLAGS],
+    flags: [...flags.PREPARE_FLAGS, flags.quiet, flags.accelerator, flags.kernel, flags.cpus, flags.mem, flags.giveBackMemory, flags.sealed, ...flags.APP_FLAGS],
     needsRoot: true,
     grammar: 'images',
     appArguments: true,

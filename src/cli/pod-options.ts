@@ -103,6 +103,7 @@ export function machineOptions(values: FlagValues, context: CommandContext): Mac
     kernel: kernel === undefined ? undefined : resolve(context.cwd, kernel),
     cpus: values.last(flags.cpus),
     memoryMib: values.last(flags.mem),
+    giveBackMemory: values.last(flags.giveBackMemory),
     tpm: values.last(flags.tpm),
     sealed: values.last(flags.sealed),
   };

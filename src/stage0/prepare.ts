@@ -26,6 +26,8 @@ export interface MachineOptions {
   kernel?: string;
   cpus?: number;
   memoryMib?: number;
+  /** Memory that the guest has freed goes back to the host. */
+  giveBackMemory?: boolean;
   tpm?: 'on' | 'off' | 'host';
   /** After the launch the host may change nothing in the pod. */
   sealed?: boolean;

@@ -115,6 +115,7 @@ export async function machineArguments(pod: PodHandle, machine: MachineOptions, 
   }
   if (machine.memoryMib !== undefined) args.push(`--memory-mib=${machine.memoryMib}`);
   if (machine.cpus !== undefined) args.push(`--cpus=${machine.cpus}`);
+  if (machine.giveBackMemory === true) args.push('--give-back-memory');
   if (machine.sealed === true) args.push('--sealed');
   const onHost = Object.entries(request.insecure).flatMap(([name, isOff]) => (isOff && !GUEST_PROTECTIONS.includes(name) ? [name] : []));
   if (onHost.length > 0) args.push(`--insecure-on-host=${onHost.join(',')}`);

@@ -28,13 +28,16 @@ export interface VirtualMachine {
   /** `own`: the device in this program, through vhost-user; `kernel`: /dev/vhost-vsock. */
   vsock: 'own' | 'kernel';
   tpm: boolean;
+  /** Whether memory that the guest has freed goes back to the host: a balloon that is never blown up, only told of free pages. */
+  givesBackMemory: boolean;
 }
 
 /** A virtio device and where it sits: the transport of the microvm, or the order on the PCI bus. */
 export type Device =
   | { type: 'vsock'; slot: number }
   | { type: 'disk'; slot: number; serial: string; readOnly: boolean }
-  | { type: 'network'; slot: number };
+  | { type: 'network'; slot: number }
+  | { type: 'balloon'; slot: number };
 
 /** QEMU 7.2, hw/i386/microvm.c, without ACPI: transports of 512 bytes each, one interrupt each. */
 export const MICROVM_TRANSPORTS = 8;
@@ -46,7 +49,7 @@ export const SCRATCH_SERIAL = 'scratch';
 
 /** @param kernel decides the board, and so does the number of devices */
 export function planMachine(kernel: KernelFormat, machine: Omit<VirtualMachine, 'board'>): VirtualMachine {
-  const deviceCount = 1 + machine.disks.length + cardCount(machine.network);
+  const deviceCount = 1 + machine.disks.length + cardCount(machine.network) + (machine.givesBackMemory ? 1 : 0);
   return { ...machine, board: kernel === 'elf' && deviceCount <= MICROVM_TRANSPORTS ? 'microvm' : 'q35' };
 }
 
@@ -54,6 +57,7 @@ export function devicesOf(machine: VirtualMachine): Device[] {
   const devices: Device[] = [{ type: 'vsock', slot: 0 }];
   for (const disk of machine.disks) devices.push({ type: 'disk', slot: devices.length, ...disk });
   for (let card = 0; card < cardCount(machine.network); card++) devices.push({ type: 'network', slot: devices.length });
+  if (machine.givesBackMemory) devices.push({ type: 'balloon', slot: devices.length });
   return devices;
 }
 

@@ -72,6 +72,8 @@ export function qemuArguments(machine: VirtualMachine, resources: QemuResources)
     } else if (device.type === 'network') {
       args.push(...cardArguments(machine, device, { index: card, card: resources.cards[card]! }));
       card++;
+    } else if (device.type === 'balloon') {
+      args.push('-device', `${deviceName(machine, 'virtio-balloon')},free-page-reporting=on${placement(machine, device)}`);
     } else {
       args.push(...vsockArguments(machine, device, resources));
     }

@@ -21,6 +21,8 @@ export interface RunResult {
 
 export interface RunOptions {
   input?: Buffer | string;
+  /** Standard input is a pipe that the test writes to itself. */
+  pipe?: boolean;
   env?: Record<string, string | undefined>;
   cwd?: string;
   /** A pod that has not ended by then is a failure of the test, not a reason to wait on. */
@@ -48,7 +50,7 @@ export function makeHost(name: string, options: { dataDir?: string; quickClock?:
     const child = spawn(program, [...before, `--dir=${dataDir}`, ...args], {
       cwd: runOptions.cwd ?? root,
       env: { ...process.env, ...runOptions.env },
-      stdio: [runOptions.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [runOptions.input === undefined && runOptions.pipe !== true ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
     return { child, ended: collect(child, runOptions) };
   };
@@ -62,7 +64,7 @@ export function makeHost(name: string, options: { dataDir?: string; quickClock?:
   };
 }
 
-function collect(child: ChildProcess, { input, timeoutMs = 120_000 }: RunOptions): Promise<RunResult> {
+function collect(child: ChildProcess, { input, pipe = false, timeoutMs = 120_000 }: RunOptions): Promise<RunResult> {
   return new Promise((resolve, reject) => {
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
@@ -71,7 +73,7 @@ function collect(child: ChildProcess, { input, timeoutMs = 120_000 }: RunOptions
     if (child.stdin) {
       // The program may end without reading its input; that is the program's business.
       child.stdin.on('error', () => {});
-      child.stdin.end(input);
+      if (!pipe) child.stdin.end(input);
     }
     const timer = setTimeout(() => {
       child.kill('SIGKILL');

@@ -10,7 +10,7 @@ import { asRoot, confinementOf } from '../../guest-agent/app/confinement.ts';
 import { DEFAULT_CAPABILITIES } from '../../guest-agent/app/capabilities.ts';
 import { boundByPod, readIsolators } from '../../guest-agent/app/isolators.ts';
 import type { Isolator } from '../../guest-agent/app/manifest.ts';
-import { sysctlPath } from '../../guest-agent/machine/sysctl.ts';
+import { applySysctls, sysctlPath } from '../../guest-agent/machine/sysctl.ts';
 import { confine, executableCandidates, type Confinement, type Program } from '../../guest-agent/confine.ts';
 
 const FILTER = new Uint8Array(16);
@@ -200,6 +200,8 @@ t.test('kernel parameters: keys as sysctl(8) reads them', async (t) => {
   t.equal(sysctlPath('net.ipv4.conf.eth0/1.forwarding'), 'net/ipv4/conf/eth0.1/forwarding');
   t.equal(sysctlPath('net/ipv4/conf/eth0.1/forwarding'), 'net/ipv4/conf/eth0.1/forwarding');
   for (const bad of ['', 'x', '/kernel/x', 'kernel//x', 'kernel/../x', 'kernel.', 'kernel.x y', '../x', 'kernel..../x']) t.equal(sysctlPath(bad), undefined, bad);
+  t.throws(() => applySysctls('a', new Map([['kernel.core_pattern', '|/bin/sh']])), { message: 'os/unix/sysctl.kernel.core_pattern: the kernel would run this program outside of the app' });
+  t.throws(() => applySysctls('a', new Map([['kernel/modprobe', '/x']])), { message: /outside of the app/ });
 });
 
 t.test('event handlers run confined like the app, but as root', async (t) => {

@@ -104,6 +104,8 @@ t.test('remove sets', async (t) => {
 t.test('what does not exist is refused', async (t) => {
   t.throws(() => policyOf({ mode: 'retain', set: ['@no/such'], errno: undefined }), { message: 'unknown seccomp wildcard "@no/such"' });
   t.throws(() => policyOf({ mode: 'retain', set: ['read'], errno: 'EWHAT' }), { message: 'seccomp: unknown errno "EWHAT"' });
+  t.throws(() => policyOf({ mode: 'remove', set: ['mkdir', 'mkdirr'], errno: undefined }), { message: 'seccomp-remove-set: unknown system call "mkdirr"' });
+  t.ok(policyOf({ mode: 'retain', set: ['mkdir', 'of_another_kernel'], errno: undefined }), 'what is not there takes nothing away from what is allowed');
 });
 
 t.test('any set gives a filter that decides as the set does', async (t) => {

@@ -5,7 +5,7 @@ import { qemuArguments } from '../../stage1-kvm/vmm/qemu-arguments.ts';
 import { machineSize } from '../../stage1-kvm/vmm/size.ts';
 
 const base: Omit<VirtualMachine, 'board'> = {
-  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false,
+  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false, givesBackMemory: false,
   disks: [{ serial: 'app-1', readOnly: true }, { serial: 'scratch', readOnly: false }],
 };
 const resources = { uuid: '11111111-2222-3333-4444-555555555555', ramFd: 4, kernelFd: 5, initramfsFd: 6, firmwareFd: 11, tpm: null, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, consoleFd: 10, cards: [] };
@@ -89,6 +89,10 @@ t.test('QEMU arguments', async (t) => {
     'virtio-net-device,netdev=net0,mac=02:00:00:00:00:01,bus=virtio-mmio-bus.3',
     'virtio-net-device,netdev=net1,mac=02:00:00:00:00:02,mq=on,bus=virtio-mmio-bus.4',
   ]);
+
+  const balloon = planMachine('elf', { ...base, givesBackMemory: true });
+  t.equal(all(qemuArguments(balloon, resources), '-device').at(-1), 'virtio-balloon-device,free-page-reporting=on,bus=virtio-mmio-bus.3', 'behind the others: their places do not change');
+  t.match(canonicalConfiguration(balloon), /\{"slot":3,"type":"balloon"\}\]/);
 
   const kernelVsock = qemuArguments(planMachine('elf', { ...base, vsock: 'kernel' }), { ...resources, guestCid: 77 });
   t.match(all(kernelVsock, '-device')[0], /^vhost-vsock-device,guest-cid=77,vhostfd=9,/);

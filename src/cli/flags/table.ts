@@ -70,6 +70,7 @@ export const accelerator = flag({ name: 'accel', scope: 'pod', placeholder: 'aut
 export const kernel = flag({ name: 'kernel', scope: 'pod', placeholder: 'FILE', help: 'boot this kernel instead of the one in the stage1 image', parse: values.nonEmpty });
 export const cpus = flag({ name: 'cpus', scope: 'pod', placeholder: 'N', help: 'processors of the virtual machine instead of what the limits of the apps ask for', parse: values.wholeNumber(1, 255) });
 export const mem = flag({ name: 'mem', scope: 'pod', placeholder: 'SIZE', help: 'memory of the virtual machine, such as 1G, instead of what the limits of the apps ask for', parse: values.memoryMib });
+export const giveBackMemory = toggle('give-back-memory', 'pod', 'return memory that the pod has freed to this host while it runs');
 export const tpm = flag({ name: 'tpm', scope: 'pod', placeholder: 'on|off|host', help: 'a TPM into which the start of the pod is measured; host: also one event into the TPM of this host', defaultText: 'on', parse: values.oneOf('on', 'off', 'host') });
 export const sealed = toggle('sealed', 'pod', 'once started, nobody can run or change anything in the pod from outside');
 export const timing = toggle('timing', 'pod', 'print where the time went');
@@ -126,7 +127,7 @@ export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRo
 export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, noOverlay, privateUsers, port, tpm];
 
 /** Flags that decide how a prepared pod is run. */
-export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, sealed, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];
+export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, giveBackMemory, sealed, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];
 
 // Other commands
 export const quiet = toggle('quiet', 'command', 'suppress superfluous output on stdout, print only the UUID on success');
