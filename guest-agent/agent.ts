@@ -11,8 +11,8 @@ import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
-import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type TerminalSize } from '../src/wire/messages.ts';
-import { openApp, type App } from './app/app.ts';
+import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type StreamHeader, type TerminalSize } from '../src/wire/messages.ts';
+import { openApp, type App, type PodContext } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
 import { serveFiles, type FilesOfApp } from './files/file-server.ts';
@@ -21,10 +21,11 @@ import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
 import { evidenceFor } from './measure/quote.ts';
 import { Readiness } from './notify/readiness.ts';
-import { parseHostMessage, type ExecMessage, type InspectMessage, type StartMessage } from './messages.ts';
+import { parseHostMessage, type ChangeMessage, type ExecMessage, type InspectMessage, type StartMessage } from './messages.ts';
+import { ChangingApps } from './mutable/changing-apps.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
-import { StreamExchange } from './process/stream-exchange.ts';
+import { StreamExchange, type Attachment } from './process/stream-exchange.ts';
 
 /** Without a host there is nothing to do. */
 const HOST_TIMEOUT_MS = 60_000;
@@ -55,10 +56,12 @@ export class Agent {
   #owner: ControlConnection | undefined;
   readonly #processes = new Map<ProcessId, Addressable>();
   readonly #exchange = new StreamExchange(
-    ({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false,
+    (header, fd) => this.#attach(header, fd),
     (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
   );
   readonly #apps = new Map<string, App>();
+  /** Undefined: the apps of the pod are those it was started with, and it ends with them. */
+  #changing: ChangingApps | undefined;
   #phase: Phase = 'waiting';
   /** Undefined: the pod has no TPM. */
   #measurer: Measurer | undefined;
@@ -130,6 +133,11 @@ export class Agent {
         return this.#start(connection, parsed);
       case 'exec':
         return this.#exec(connection, parsed, execs);
+      case 'app-add':
+      case 'app-start':
+      case 'app-stop':
+      case 'app-remove':
+        return this.#change(connection, parsed);
       case 'signal':
         return this.#processes.get(parsed.process)?.signal(parsed.signal);
       case 'resize':
@@ -143,6 +151,13 @@ export class Agent {
       case 'endorsement':
         return this.#onEndorsement?.(parsed);
     }
+  }
+
+  #attach({ process, stream }: StreamHeader, fd: number): Attachment {
+    const known = this.#processes.get(process);
+    if (known !== undefined) return known.streams.attach(stream, fd) ? 'taken' : 'refused';
+    // One of `enter` that is not there has ended.
+    return process >= FIRST_EXEC_ID && process < this.#nextExecId ? 'refused' : 'no such process yet';
   }
 
   #resize(process: ProcessId, size: TerminalSize): void {
@@ -172,7 +187,7 @@ export class Agent {
 
   async #runPod(start: StartMessage): Promise<void> {
     const apps = await this.#openPod(start);
-    await Promise.all(apps.map((app) => this.#runApp(app)));
+    await Promise.all([...apps.map((app) => this.#runApp(app)), this.#changing?.ended]);
     await this.#halt();
   }
 
@@ -199,6 +214,7 @@ export class Agent {
       app = undefined;
       step = 'measure';
       this.#measurer?.measure({ kind: 'launch', error: null });
+      if (pod.isMutable) this.#openToChanges(context);
       return [...this.#apps.values()];
     } catch (error) {
       this.#measureFailure(error);
@@ -246,15 +262,18 @@ export class Agent {
 
   #register(app: App): void {
     this.#apps.set(app.name, app);
-    this.#readiness.expect(app.name);
+    if (this.#changing === undefined) this.#readiness.expect(app.name);
     this.#processes.set(app.process, app);
     this.#exchange.offer(app.process);
   }
 
-  /** Settles when nothing of the app is left. */
-  #runApp(app: App): Promise<void> {
+  /** Settles when nothing of the app is left. `onStart` is called with null when it runs, else with why it does not. */
+  #runApp(app: App, onStart: (error: unknown) => void = () => undefined): Promise<void> {
     return app.run({
-      started: (pid) => this.#appStarted(app, pid),
+      started: (pid) => {
+        this.#appStarted(app, pid);
+        onStart(null);
+      },
       restarting: (run) => this.#report({ type: 'restarting', process: app.process, app: app.name, ...run, uptimeMs: uptimeMs() }),
       notified: ({ ready, status }) => {
         if (status !== undefined) this.#report({ type: 'notified', app: app.name, status });
@@ -265,8 +284,39 @@ export class Agent {
       failed: (error) => {
         this.#report(failure(error, { app: app.name, step: 'start' }));
         this.#appEnded(app, true);
+        onStart(error);
       },
     });
+  }
+
+  // Apps that come and go.
+
+  #openToChanges(context: PodContext): void {
+    this.#changing = new ChangingApps({
+      context,
+      measure: (measurement) => this.#measurer?.measure(measurement),
+      register: (app) => this.#register(app),
+      unregister: (app) => {
+        this.#apps.delete(app.name);
+        this.#processes.delete(app.process);
+      },
+      run: (app, onStart) => this.#runApp(app, onStart),
+    });
+    this.#ready();
+  }
+
+  #change(connection: ControlConnection, message: ChangeMessage): void {
+    const { request } = message;
+    const app = message.type === 'app-add' ? message.app.name : message.app;
+    const refuse = (reason: string): void => connection.send({ type: 'failed', request, app, step: message.type, message: reason });
+    // The disk of an app is plugged in by whoever started the pod.
+    if (connection !== this.#owner) return refuse('only the monitor of the pod changes its apps');
+    if (this.#sealed) return refuse('the pod is sealed: its apps cannot be changed');
+    if (this.#changing === undefined) return refuse('immutable pod: its apps cannot be changed');
+    this.#changing.change(message).then(
+      () => connection.send({ type: 'done', request }),
+      (error: unknown) => connection.send({ ...failure(error, { app, step: message.type }), request }),
+    );
   }
 
   #appStarted(app: App, pid: number): void {
@@ -287,7 +337,7 @@ export class Agent {
   /** The first app that fails ends the pod. */
   #appEnded(app: App, hasFailed: boolean): void {
     after(UNCONNECTED_STREAM_TIMEOUT_MS, () => app.streams.abandonUnconnected());
-    if (hasFailed) this.#shutdown(DEFAULT_GRACE_MS);
+    if (hasFailed && this.#changing === undefined) this.#shutdown(DEFAULT_GRACE_MS);
   }
 
   #shutdown(graceMs: number): void {
@@ -297,6 +347,7 @@ export class Agent {
       return;
     }
     this.#phase = 'ending';
+    this.#changing?.end();
     for (const app of this.#apps.values()) app.terminate();
     after(graceMs, () => {
       for (const app of this.#apps.values()) app.kill();
@@ -424,12 +475,12 @@ function failure(error: unknown, where: { app: string | undefined; step: string 
   return { type: 'failed', ...where, message: error instanceof Error ? error.message : String(error) };
 }
 
-/** Answers what cannot be understood; an `exec` gets its number back so that its sender does not wait. */
+/** Answers what cannot be understood; a request gets its number back so that its sender does not wait. */
 function rejection(message: object, error: unknown): AgentMessage {
   const { type, request } = message as { type?: unknown; request?: unknown };
   return {
     type: 'failed',
-    request: type === 'exec' && Number.isSafeInteger(request) ? (request as number) : undefined,
+    request: typeof type === 'string' && (type === 'exec' || type.startsWith('app-')) && Number.isSafeInteger(request) ? (request as number) : undefined,
     step: typeof type === 'string' ? type.slice(0, 32) : 'message',
     message: error instanceof Error ? error.message : String(error),
   };

@@ -5,6 +5,7 @@ import { asBoolean, asInteger, asList, asObject, asString, fail, optional, parse
 export type StartMessage = Extract<HostMessage, { type: 'start' }>;
 export type InspectMessage = Extract<HostMessage, { type: 'inspect' }>;
 export type ExecMessage = Extract<HostMessage, { type: 'exec' }>;
+export type ChangeMessage = Extract<HostMessage, { type: 'app-add' | 'app-start' | 'app-stop' | 'app-remove' }>;
 
 const asCount = asInteger({ min: 0, max: Number.MAX_SAFE_INTEGER });
 const asSize16 = asInteger({ min: 0, max: 65535 });
@@ -26,6 +27,18 @@ export function parseHostMessage(message: object): HostMessage {
         env: parseVariables(fields['env'], 'env'),
         stdio: parseStdio(fields['stdio'], 'stdio'),
       };
+    case 'app-add':
+      return {
+        type,
+        request: asCount(fields['request'], 'request'),
+        app: parseStartApp(fields['app'], 'app'),
+        manifest: asString(fields['manifest'], 'manifest'),
+      };
+    case 'app-start':
+    case 'app-remove':
+      return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app') };
+    case 'app-stop':
+      return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app'), graceMs: asGraceMs(fields['graceMs'], 'graceMs') };
     case 'signal':
       return { type, process: asCount(fields['process'], 'process'), signal: asSignal(fields['signal'], 'signal') };
     case 'resize':

@@ -21,7 +21,7 @@ export interface Flavor {
 export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
   return {
     name: 'coreos.com/rkt/stage1-kvm',
-    entrypoints: ['enter', 'export', 'gc', 'predict', 'stop'],
+    entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'enter', 'export', 'gc', 'predict', 'stop'],
     files: ['initramfs', 'kernel'],
     annotations: { 'rkt/rootfs': 'disk', 'rkt/network': 'tap', 'rkt/kernel-source': kernel.source, 'rkt/kernel-release': kernel.release },
   };
@@ -30,7 +30,7 @@ export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
 /** A process of this host in another root directory. */
 export const FLY_FLAVOR: Flavor = {
   name: 'coreos.com/rkt/stage1-fly',
-  entrypoints: ['enter', 'gc', 'stop'],
+  entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'enter', 'gc', 'stop'],
   files: [],
   annotations: { 'rkt/rootfs': 'directory', 'rkt/network': 'host' },
 };
@@ -42,7 +42,7 @@ const PREFIX = 'coreos.com/rkt/stage1/';
 export function stage1Manifest({ name, entrypoints, annotations }: Flavor, version: string): string {
   const all = {
     [`${PREFIX}run`]: '/init',
-    ...Object.fromEntries(entrypoints.map((entrypoint) => [PREFIX + entrypoint, `/${entrypoint}`])),
+    ...Object.fromEntries(entrypoints.map((entrypoint) => [PREFIX + entrypoint, `/${programName(entrypoint)}`])),
     [`${PREFIX}interface-version`]: INTERFACE_VERSION,
     ...annotations,
   };
@@ -53,6 +53,11 @@ export function stage1Manifest({ name, entrypoints, annotations }: Flavor, versi
     labels: [{ name: 'version', value: version }, { name: 'os', value: 'linux' }, { name: 'arch', value: 'amd64' }],
     annotations: Object.entries(all).map(([annotation, value]) => ({ name: annotation, value })),
   })}\n`;
+}
+
+/** As rkt called them: `app_add` is the entrypoint `app/add`. */
+function programName(entrypoint: string): string {
+  return entrypoint.replace('/', '_');
 }
 
 /** What the image holds, by the names of its root directory. */
@@ -69,7 +74,7 @@ async function* members(flavor: Flavor, version: string, files: Stage1Files): As
   yield member('file', 'manifest', { content: new TextEncoder().encode(stage1Manifest(flavor, version)) });
   yield member('directory', 'rootfs/', { mode: 0o755 });
   yield member('file', 'rootfs/init', { mode: 0o755, content: contentOf(files, 'init') });
-  for (const name of flavor.entrypoints) yield member('hardlink', `rootfs/${name}`, { mode: 0o755, linkPath: 'rootfs/init' });
+  for (const entrypoint of flavor.entrypoints) yield member('hardlink', `rootfs/${programName(entrypoint)}`, { mode: 0o755, linkPath: 'rootfs/init' });
   for (const name of flavor.files) yield member('file', `rootfs/${name}`, { content: contentOf(files, name) });
 }
 

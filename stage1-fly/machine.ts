@@ -38,6 +38,8 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
     },
     configure: () => Promise.resolve(),
     place: (request, warn) => Promise.resolve(placeApp(request, warn)),
+    findNewDisks() {},
+    displace: () => Promise.reject(new Error('apps of a pod without a virtual machine cannot be removed')),
     inspect: () => Promise.reject(new Error('the files of a pod without a virtual machine are in its directory')),
     release() {
       for (const fd of namespaceFds.splice(0)) {

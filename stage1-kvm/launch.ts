@@ -1,11 +1,13 @@
 /** From the pod directory to a running QEMU, as quickly as possible: nothing QEMU does not need happens before it runs. */
-import { NR_getuid, NR_sendfile, O_RDONLY, O_RDWR, O_WRONLY, SIGKILL } from '../runtime/abi.gen.ts';
+import { NR_getuid, NR_sendfile, O_RDONLY, O_RDWR, O_WRONLY, SIGKILL, SOCK_STREAM } from '../runtime/abi.gen.ts';
 import { check } from '../runtime/linux/errors.ts';
 import { close, pipe } from '../runtime/linux/fds.ts';
 import { fstat, open, readAt, readText } from '../runtime/linux/files.ts';
 import { memfd } from '../runtime/linux/memory.ts';
 import { kill } from '../runtime/linux/process.ts';
+import { socketPair } from '../runtime/linux/sockets.ts';
 import { chooseAccelerator } from './accelerator/choose.ts';
+import { Stage1Error } from './error.ts';
 import type { RunOptions } from './options.ts';
 import { INSPECTED_SERIAL, readInspectedPod } from './pod/inspected.ts';
 import { INITRAMFS_PATH, KERNEL_PATH, openPodFile, readPod, SCRATCH_PATH, type Pod } from './pod/directory.ts';
@@ -48,6 +50,8 @@ export interface LaunchedPod extends PodPlan {
   /** Read ends of pipes. */
   consoleFd: number;
   qemuErrorFd: number;
+  /** QEMU's control connection, of mutable pods only. */
+  qmpFd: number | null;
 }
 
 const FIRMWARE_PATH = '/usr/share/qemu/qboot.rom';
@@ -57,6 +61,7 @@ const OTHERS_READ = 0o004;
 export function planPod(options: RunOptions): PodPlan {
   const program = findQemu();
   const pod = options.inspectedApp === null ? readPod() : readInspectedPod(options.inspectedApp);
+  if (pod.apps.length === 0 && !options.mutable && options.inspectedApp === null) throw new Stage1Error('pod: apps must name at least one app');
   const kernelPath = options.kernel ?? KERNEL_PATH;
   const kernelFd = openPodFile(kernelPath, O_RDONLY);
   const head = new Uint8Array(KERNEL_HEAD_BYTES);
@@ -73,6 +78,7 @@ export function planPod(options: RunOptions): PodPlan {
     vsock: options.vsock,
     tpm: pod.hasTpm,
     givesBackMemory: options.giveBackMemory,
+    hotPlug: options.mutable,
   });
   return {
     pod, machine, format, program, kernelPath, kernelFd, kvmGroup,
@@ -105,14 +111,15 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const console = pipe();
   const errors = pipe();
   const nullFd = open('/dev/null', O_WRONLY);
-  const bootFds = [kernelFd, initramfsFd, plan.firmwareFd, console.writeEnd, nullFd, ...diskFds, ...cardFds];
+  const [qmpFd, qemuQmpFd] = machine.hotPlug ? socketPair(SOCK_STREAM) : [null, null];
+  const bootFds = [...(qemuQmpFd === null ? [] : [qemuQmpFd]), kernelFd, initramfsFd, plan.firmwareFd, console.writeEnd, nullFd, ...diskFds, ...cardFds];
   let qemuPid: number | null = null;
   try {
     qemuPid = startQemu({
       program: plan.program,
       arguments: qemuArguments(machine, {
         uuid: options.uuid, ramFd, kernelFd, initramfsFd, firmwareFd: plan.firmwareFd, diskFds, commandLine: kernelCommandLine(machine, plan.format),
-        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, cards, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
+        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, qmpFd: qemuQmpFd, cards, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
       }),
       fds: [ramFd, transport.qemuFd, ...(tpm === null ? [] : [tpm.qemuFd]), ...bootFds],
       stderrFd: errors.writeEnd,
@@ -131,7 +138,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   transport.qemuStarted();
   if (tpm !== null) close(tpm.qemuFd);
   for (const fd of [errors.writeEnd, ...bootFds]) close(fd);
-  return { ...plan, transport, tpm, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd };
+  return { ...plan, transport, tpm, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd, qmpFd };
 }
 
 /** QEMU opens kernel and initramfs by /proc/self/fd as its own user: a private file is copied to where that is allowed. */

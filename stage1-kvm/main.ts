@@ -8,6 +8,7 @@ import { enter } from './enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { exportApp } from './export.ts';
 import { gc } from './gc.ts';
+import { changeApp } from './mutable/entrypoints.ts';
 import { predict } from './predict.ts';
 import { print, printError } from './report.ts';
 import { run } from './run.ts';
@@ -24,6 +25,10 @@ function main(program: string, args: readonly string[]): void {
     case 'stop': stop(args); break;
     case 'export': exportApp(args); break;
     case 'gc': gc(args); break;
+    case 'app_add': changeApp('app-add', args); break;
+    case 'app_start': changeApp('app-start', args); break;
+    case 'app_stop': changeApp('app-stop', args); break;
+    case 'app_rm': changeApp('app-rm', args); break;
     case 'predict': predict(args); break;
     default: throw new Stage1Error(`there is no stage1 entrypoint "${name}"`);
   }

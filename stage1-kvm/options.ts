@@ -26,6 +26,8 @@ export interface RunOptions {
   insecureOnHost: string[];
   /** After the launch the host may change nothing in the pod. */
   sealed: boolean;
+  /** Apps come and go; the pod runs until it is stopped. */
+  mutable: boolean;
   accelerator: AcceleratorChoice;
   /** Null: those of the stage1 image. */
   kernel: string | null;
@@ -49,6 +51,10 @@ export interface EnterOptions {
 
 /** What apps get to end by themselves unless someone says otherwise. */
 export const SHUTDOWN_GRACE_MS = 10_000;
+
+export interface AppOptions {
+  app: string;
+}
 
 export interface StopOptions {
   uuid: string;
@@ -77,6 +83,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
     insecure: { capabilities: false, paths: false, seccomp: false },
     insecureOnHost: [],
     sealed: false,
+    mutable: false,
     accelerator: 'auto',
     kernel: null,
     initramfs: null,
@@ -118,14 +125,13 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
         if (required(name, value) === 'parent') throw new Stage1Error('flavor kvm requires private IPC namespace (try to remove --ipc)');
         break;
       case 'private-users': throw new Stage1Error('flag --private-users cannot be used with a kvm stage1');
-      case 'mutable':
-        if (booleanValue(name, value)) throw new Stage1Error('mutable pods are not supported by this stage1');
-        break;
+      case 'mutable': options.mutable = booleanValue(name, value); break;
       // Part of the interface; nothing in this stage1 depends on them.
       case 'local-config': case 'mds-token': required(name, value); break;
       default: throw new Stage1Error(`unknown flag --${name}`);
     }
   }
+  if (options.mutable && options.sealed) throw new Stage1Error('a pod cannot be mutable and sealed');
   options.network = taps.length > 0 ? { kind: 'tap', taps } : ownNetwork(networks, ports);
   return options;
 }
@@ -145,6 +151,20 @@ export function parseEnterArguments(args: readonly string[]): EnterOptions {
   if (options.app === '') throw new Stage1Error('--appname is missing');
   if (operands.length === 0) throw new Stage1Error('no command to run');
   return options;
+}
+
+/** Arguments of `app_add` and its siblings. @throws Stage1Error */
+export function parseAppArguments(args: readonly string[]): AppOptions {
+  let app = '';
+  for (const { name, value } of split(args).flags) {
+    switch (name) {
+      case 'app': app = required(name, value); break;
+      case 'debug': case 'uuid': break;
+      default: throw new Stage1Error(`unknown flag --${name}`);
+    }
+  }
+  if (app === '') throw new Stage1Error('--app is missing');
+  return { app };
 }
 
 /** Arguments of `stop` and `gc`. @throws Stage1Error */

@@ -18,6 +18,9 @@ import { serveAttestSockets } from './tpm/attest-sockets.ts';
 import { endorse, endorsementJson } from './tpm/endorsement.ts';
 import { FrameChannel } from './frame-channel.ts';
 import { launchPod, type LaunchedPod } from './launch.ts';
+import { serveControlSocket } from './mutable/control-socket.ts';
+import { HotDisks } from './mutable/hot-disks.ts';
+import { PodApps } from './mutable/pod-apps.ts';
 import { notifySupervisor, SupervisorStatus } from './notify.ts';
 import { SHUTDOWN_SLACK_MS } from './stop.ts';
 import { parseRunArguments, SHUTDOWN_GRACE_MS, type RunOptions } from './options.ts';
@@ -30,6 +33,7 @@ import { relayProcess } from './relay/process-streams.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from './relay/terminal.ts';
 import { printError } from './report.ts';
 import { formatPhases, phasesOf, type Moments } from './timing.ts';
+import { QmpChannel } from './vmm/qmp.ts';
 
 /** Emulated guests on a busy host are slow; one that has not come up after this will not. */
 export const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
@@ -92,6 +96,9 @@ class Supervisor {
   #endAttestation: () => void = () => undefined;
   #endorsement: Promise<PodKeyEndorsement> | null = null;
   #qemuEnded = false;
+  /** Of a mutable pod that is ready. */
+  #podApps: PodApps | null = null;
+  #endChanges: () => void = () => undefined;
   #whenQemuEnded: () => void = () => undefined;
 
   constructor(options: RunOptions, launched: LaunchedPod, startMs: number) {
@@ -225,23 +232,60 @@ class Supervisor {
     return path === null || statIfAny(path) === undefined ? null : readText(path);
   }
 
+  /** Output of an app that was added to the running pod: to this process's own, with the app's name before each line. */
+  async #connectOutput(process: number, name: string): Promise<void> {
+    const { transport } = this.#launched;
+    try {
+      await relayProcess((port) => transport.open(port), { process, stdio: 'streams', stdin: false, makeFilter: () => linePrefixer(this.#prefixOf(name)) });
+    } catch (error) {
+      if (this.#state !== 'ending') throw error;
+    }
+  }
+
+  #prefixOf(name: string): () => Uint8Array {
+    return () => sys.utf8(consolePrefix(monotonicMs() - this.#moments.monitorStart, name, this.#pids.get(name) ?? 0)).subarray(0, -1);
+  }
+
   async #relayApp(name: string, index: number, hasTerminal: boolean): Promise<void> {
     const { pod, transport } = this.#launched;
     const stdio = stdioOf(this.#options, index, hasTerminal ? { rows: 0, cols: 0 } : null);
     const isAlone = pod.apps.length === 1;
-    const prefix = (): Uint8Array => sys.utf8(consolePrefix(monotonicMs() - this.#moments.monitorStart, name, this.#pids.get(name) ?? 0)).subarray(0, -1);
     try {
       await relayProcess((port) => transport.open(port), {
         process: index + 1,
         stdio: stdio.kind,
         stdin: stdio.kind === 'streams' && stdio.stdin,
-        ...(isAlone ? {} : { makeFilter: () => linePrefixer(prefix) }),
+        ...(isAlone ? {} : { makeFilter: () => linePrefixer(this.#prefixOf(name)) }),
         onInput: escapeDetector(monotonicMs, () => this.#stopNow(128 + SIGKILL)),
       });
     } catch (error) {
       // The guest went away meanwhile: whoever notices that says so.
       if (this.#state !== 'ending') throw error;
     }
+  }
+
+  /** Apps may come and go from now on. */
+  #openToChanges(): void {
+    const { machine, qmpFd } = this.#launched;
+    if (qmpFd === null || this.#podApps !== null) return;
+    const qmp = new QmpChannel(qmpFd);
+    const podApps = new PodApps({
+      disks: new HotDisks(qmp),
+      memoryMiB: machine.size.memoryMiB,
+      send: (message) => this.#channel?.send(message),
+      onStart: (process, name) => {
+        this.#running.set(process, name);
+        this.#outputs.push(this.#connectOutput(process, name).catch((error: unknown) => this.fail(error)));
+      },
+      onStartFailed: (process) => this.#running.delete(process),
+    });
+    this.#podApps = podApps;
+    const closeSocket = serveControlSocket((kind, app) => podApps.change(kind, app));
+    this.#endChanges = () => {
+      closeSocket();
+      podApps.close();
+      qmp.close();
+    };
   }
 
   #onMessage(message: AgentMessage): void {
@@ -263,6 +307,7 @@ class Supervisor {
         this.#supervisorStatus.say(message.status);
         break;
       case 'ready':
+        this.#openToChanges();
         recordReady();
         notifySupervisor('READY=1');
         break;
@@ -273,7 +318,11 @@ class Supervisor {
       case 'out-of-memory':
         if (this.#running.get(message.process) === message.app) reportOutOfMemory(message, this.#launched.machine.size.memoryMiB);
         break;
+      case 'done':
+        this.#podApps?.onAnswer(message);
+        break;
       case 'failed':
+        if (message.request !== undefined && this.#podApps?.onAnswer(message) === true) break;
         printError(new Stage1Error(`${message.app === undefined ? '' : `app "${message.app}": `}${message.step}: ${message.message}`));
         this.#onFailed(message.app, message.exitCode ?? STAGE1_FAILURE);
         break;
@@ -319,12 +368,13 @@ class Supervisor {
     this.#running.delete(process);
     this.#moments.appExited = monotonicMs();
     recordExit(app, code);
-    if (code !== 0) this.#exitCode ??= code;
+    // How one of its apps ends is not how a mutable pod ends.
+    if (code !== 0 && this.#podApps === null) this.#exitCode ??= code;
   }
 
   /** @param code what the app's status file says; the pod's own status is that of an error of stage1, the app never ran */
   #onFailed(app: string | undefined, code: number): void {
-    this.#exitCode ??= STAGE1_FAILURE;
+    if (this.#podApps === null) this.#exitCode ??= STAGE1_FAILURE;
     for (const [process, name] of this.#running) {
       if (name === app) this.#onExit(process, code);
     }
@@ -349,7 +399,7 @@ class Supervisor {
     this.#qemuEnded = true;
     this.#whenQemuEnded();
     if (this.#state === 'ending') return;
-    if (this.#state === 'running' && this.#running.size === 0) {
+    if (this.#state === 'running' && this.#running.size === 0 && (this.#podApps === null || this.#shutdownSignal !== 0)) {
       this.#finish();
       return;
     }
@@ -381,6 +431,7 @@ class Supervisor {
   #leave(code: number): never {
     this.#terminal?.restore();
     this.#endAttestation();
+    this.#endChanges();
     this.#launched.tpm?.close();
     this.#launched.transport.close();
     if (this.#options.timing) {

@@ -86,13 +86,18 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
   if (manifest.settings.restart.kind !== 'no' && startApp.stdio.kind === 'tty') throw new Error('an app that owns a terminal cannot be restarted: its end hangs the terminal up');
   const isolation = readIsolators(manifest.isolators);
   const streams = new StandardStreams(startApp.stdio);
-  const request = { index, app: manifest, pod, start, limits: boundByPod(isolation.limits, pod.isolators), sysctls: isolation.sysctls, terminalPath: streams.terminalPath };
-  const warn = (message: string): void => context.warn(`${manifest.name}: ${message}`);
-  const place = await machine.place(request, warn);
-  const identity = place.root.inside(() => identityOf(manifest));
-  streams.setOwner(identity);
-  const confinement = confinementOf({ isolation, identity, place, insecure: start.insecure, machine });
-  return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, warn });
+  try {
+    const request = { index, app: manifest, pod, start, limits: boundByPod(isolation.limits, pod.isolators), sysctls: isolation.sysctls, terminalPath: streams.terminalPath };
+    const warn = (message: string): void => context.warn(`${manifest.name}: ${message}`);
+    const place = await machine.place(request, warn);
+    const identity = place.root.inside(() => identityOf(manifest));
+    streams.setOwner(identity);
+    const confinement = confinementOf({ isolation, identity, place, insecure: start.insecure, machine });
+    return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, warn });
+  } catch (error) {
+    streams.abandon();
+    throw error;
+  }
 }
 
 function identityOf(manifest: AppManifest): Identity {
@@ -294,6 +299,13 @@ export class App {
   /** For copying: the root as a new O_PATH descriptor, and whose new files are. */
   openFiles(): FilesOfApp {
     return { rootFd: this.#place.root.inside(() => open('/', O_PATH | O_DIRECTORY)), owner: this.#identity };
+  }
+
+  /** It will not run, or not again. */
+  discard(): void {
+    this.#stopping = true;
+    this.#ended = true;
+    this.streams.abandon();
   }
 
   /** To the main process and its group. */

@@ -58,12 +58,31 @@ export interface PodManifest {
   volumes: Volume[];
   /** Of the pod as a whole: only limits of memory, which is the machine's, and of processors. */
   isolators: Isolator[];
+  /** Apps may come and go while the pod runs, and it runs without any. */
+  isMutable: boolean;
 }
+
+const MUTABLE_ANNOTATION = 'coreos.com/rkt/stage1/mutable';
 
 /** Throws BadFieldError or SyntaxError. */
 export function parsePodManifest(text: string): PodManifest {
   const pod = asObject(JSON.parse(text), 'pod manifest');
-  return { apps: asList(pod['apps'], 'apps', parseApp), volumes: asList(pod['volumes'], 'volumes', parseVolume), isolators: asList(pod['isolators'], 'isolators', parseIsolator) };
+  return {
+    apps: asList(pod['apps'], 'apps', parseApp),
+    volumes: asList(pod['volumes'], 'volumes', parseVolume),
+    isolators: asList(pod['isolators'], 'isolators', parseIsolator),
+    isMutable: asList(pod['annotations'], 'annotations', parseVariable).some(({ name, value }) => name === MUTABLE_ANNOTATION && value === 'true'),
+  };
+}
+
+/** An app that joins a running pod: its volumes stand in its own mounts. @throws BadFieldError or SyntaxError */
+export function parseAddedApp(runtimeApp: JsonObject): PodManifest {
+  const volumes = new Map(asList(runtimeApp['mounts'], 'mounts', parseAppVolume).map((volume) => [volume.name, volume]));
+  return { apps: [parseApp(runtimeApp, 'app')], volumes: [...volumes.values()], isolators: [], isMutable: true };
+}
+
+function parseAppVolume(value: unknown, field: string): Volume {
+  return parseVolume(asObject(value, field)['appVolume'], `${field}.appVolume`);
 }
 
 function parseApp(value: unknown, field: string): AppManifest {

@@ -1,7 +1,7 @@
 /** Virtio-blk devices by their serial. */
 import { EIO } from '../../runtime/abi.gen.ts';
 import { SysError } from '../../runtime/linux/errors.ts';
-import { readDirectory, readText } from '../../runtime/linux/files.ts';
+import { readDirectory, readText, writeControlFile } from '../../runtime/linux/files.ts';
 import { monotonicMs } from '../../runtime/linux/time.ts';
 import { sleep } from '../../runtime/loop.ts';
 
@@ -33,6 +33,20 @@ export function scanBlockDevices(): ReadonlyMap<string, string> {
     // No block layer yet.
   }
   return bySerial;
+}
+
+/** Lets the kernel look for devices that were plugged in meanwhile: nothing else tells it, there is no hot-plug controller. */
+export function rescanPci(): void {
+  writeControlFile('/sys/bus/pci/rescan', '1');
+}
+
+/** Takes the device out of the kernel; the host unplugs it then. One that does not exist is fine. */
+export function ejectBlockDevice(serial: string): void {
+  const name = bySerial.get(serial)?.slice('/dev/'.length);
+  if (name === undefined) return;
+  writeControlFile(`/sys/block/${name}/device/../remove`, '1');
+  bySerial.delete(serial);
+  asked.delete(name);
 }
 
 /** Path of the device, waiting for it a while. */

@@ -15,11 +15,12 @@ import { serveAttestation } from '../measure/attest-server.ts';
 import type { StartMessage } from '../messages.ts';
 import { vsockTransport } from '../transport.ts';
 import { buildAppRoot, makeLayer } from './app-root.ts';
-import { findBlockDevice, scanBlockDevices } from './block-devices.ts';
+import { findBlockDevice, rescanPci, scanBlockDevices } from './block-devices.ts';
 import { CGROUP_ROOT, createCgroup, enableControllers, makeCgroup } from './cgroup.ts';
+import { removePlace } from './displace.ts';
 import { AGENT, appLayer, ATTEST, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
 import { openInspected } from './inspect.ts';
-import type { AppPlace, AppRequest, Machine } from './machine.ts';
+import type { AppCgroup, AppPlace, AppRequest, Machine } from './machine.ts';
 import { configureNetwork, hostsFile, raiseLoopback, resolvConf } from './network.ts';
 import type { ProvidedFiles } from './provided-layer.ts';
 import { applySysctls } from './sysctl.ts';
@@ -42,12 +43,13 @@ interface State {
   namespaceFd: number;
   /** What has been mounted ahead of time. */
   scratchDevice: string | undefined;
-  appNamespaceFds: number[];
+  appNamespaceFds: Map<number, number>;
+  cgroups: Map<number, AppCgroup>;
   /** Serial → mount point, for apps of one image. */
   disks: Map<string, string>;
 }
 
-const state: State = { hasModules: false, namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: [], disks: new Map() };
+const state: State = { hasModules: false, namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: new Map(), cgroups: new Map(), disks: new Map() };
 
 export const guest: Machine = {
   transport: vsockTransport,
@@ -104,15 +106,32 @@ export const guest: Machine = {
       },
       state.namespaceFd,
     );
-    if (root.mountNamespaceFd !== null) state.appNamespaceFds.push(root.mountNamespaceFd);
-    return { root, cgroup: createCgroup(cgroupName(request.index), request.limits) };
+    if (root.mountNamespaceFd !== null) state.appNamespaceFds.set(request.index, root.mountNamespaceFd);
+    const cgroup = createCgroup(cgroupName(request.index), request.limits);
+    state.cgroups.set(request.index, cgroup);
+    return { root, cgroup };
+  },
+
+  findNewDisks: rescanPci,
+
+  async displace(index, { disk, volumes }) {
+    const openFds = [state.appNamespaceFds.get(index), state.cgroups.get(index)?.fd].filter((fd) => fd !== undefined);
+    state.appNamespaceFds.delete(index);
+    state.cgroups.delete(index);
+    await removePlace({
+      openFds,
+      cgroup: `${CGROUP_ROOT}/${cgroupName(index)}`,
+      directories: [`${PROVIDED}/${index + 1}`, appLayer(index), ...volumes.map((name) => `${SCRATCH}/volumes/${name}`)],
+      disk: disk === null ? null : { serial: disk, mountPoint: state.disks.get(disk) },
+    });
+    if (disk !== null) state.disks.delete(disk);
   },
 
   inspect: openInspected,
 
   release(warn) {
     // The disk is in use for as long as an app's file system exists, and that for as long as its namespace does.
-    for (const fd of state.appNamespaceFds.splice(0)) close(fd);
+    for (const fd of state.appNamespaceFds.values()) close(fd);
     try {
       unmount(SCRATCH); // writes everything back
     } catch (error) {

@@ -49,6 +49,14 @@ export interface AppRequest {
   terminalPath: string | undefined;
 }
 
+/** What an app had that no other app uses. */
+export interface Leftovers {
+  /** Serial of its disk; null: another app has the same. */
+  disk: string | null;
+  /** Names of empty volumes. */
+  volumes: readonly string[];
+}
+
 export interface Machine {
   transport: Transport;
   /** Whether 32-bit programs run. */
@@ -64,6 +72,10 @@ export interface Machine {
   /** Clock, entropy, host name, network, writable disk. */
   configure(start: StartMessage): Promise<void>;
   place(request: AppRequest, warn: (message: string) => void): Promise<AppPlace>;
+  /** Makes disks known that were plugged in after the start. */
+  findNewDisks(): void;
+  /** Undoes `place`, also one that has failed half-way. No process of the app is left. */
+  displace(index: number, leftovers: Leftovers): Promise<void>;
   /** The root of an app of a pod that has ended, opened with O_PATH. Nothing of it runs or changes. */
   inspect(message: InspectMessage): Promise<number>;
   /** Writes everything back. Every process of the pod has ended. */

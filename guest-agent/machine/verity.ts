@@ -1,6 +1,6 @@
 /** dm-verity devices through the device-mapper ioctls (linux/dm-ioctl.h; kernel: Documentation/admin-guide/device-mapper/verity.rst). */
 import {
-  DM_DEV_CREATE, DM_DEV_SUSPEND, DM_READONLY_FLAG, DM_TABLE_LOAD, O_RDWR, dm_ioctl_data_size, dm_ioctl_data_start, dm_ioctl_dev, dm_ioctl_flags, dm_ioctl_name,
+  DM_DEV_CREATE, DM_DEV_REMOVE, DM_DEV_SUSPEND, DM_READONLY_FLAG, DM_TABLE_LOAD, O_RDWR, dm_ioctl_data_size, dm_ioctl_data_start, dm_ioctl_dev, dm_ioctl_flags, dm_ioctl_name,
   dm_ioctl_target_count, dm_ioctl_version, dm_target_spec_length, dm_target_spec_next, dm_target_spec_target_type, sizeof_dm_ioctl, sizeof_dm_target_spec,
 } from '../../runtime/abi.gen.ts';
 import { SysError } from '../../runtime/linux/errors.ts';
@@ -38,6 +38,13 @@ export function chooseDigest(): void {
   const flags = readText('/proc/cpuinfo');
   const hasFastVectors = flags.includes(' avx2 ') || flags.includes(' sha_ni ');
   if (!hasFastVectors) digestNames = ['sha256-generic', 'sha256'];
+}
+
+/** Nobody may have it open (EBUSY). One that does not exist is fine. */
+export function removeVerityDevice(name: string): void {
+  if (!devices.has(name)) return;
+  withControl((control) => ioctl(control, DM_DEV_REMOVE, request({ name, flags: 0 }), `remove verity device ${name}`));
+  devices.delete(name);
 }
 
 /** A read-only device on which every block of `device` is checked against the root hash when it is read. Returns its path. */

@@ -16,8 +16,9 @@ const UNCLAIMED_MAX = 256;
 /** Room for a path, however it is escaped. */
 const HEADER_MAX_BYTES = 32 << 10;
 
-/** True when the process has taken the connection over. */
-type Attach = (header: StreamHeader, fd: number) => boolean;
+/** `taken`: the process has the connection now; `refused`: it never will. */
+export type Attachment = 'taken' | 'refused' | 'no such process yet';
+type Attach = (header: StreamHeader, fd: number) => Attachment;
 /** Takes over a connection for files. */
 type ServeFiles = (request: FilesRequest, fd: number) => void;
 
@@ -52,8 +53,9 @@ export class StreamExchange {
 
   #match(waiting: Waiting): void {
     const { header, fd } = waiting;
-    if (this.#attach(header, fd)) return;
-    if (this.#isOver || this.#unclaimed.size >= UNCLAIMED_MAX) return refuse(fd);
+    const attachment = this.#attach(header, fd);
+    if (attachment === 'taken') return;
+    if (attachment === 'refused' || this.#isOver || this.#unclaimed.size >= UNCLAIMED_MAX) return refuse(fd);
     this.#unclaimed.add(waiting);
     after(CLAIM_TIMEOUT_MS, () => {
       if (this.#unclaimed.delete(waiting)) refuse(fd);
@@ -63,7 +65,9 @@ export class StreamExchange {
   /** The process exists now. */
   offer(process: ProcessId): void {
     for (const waiting of this.#unclaimed) {
-      if (waiting.header.process === process && this.#attach(waiting.header, waiting.fd)) this.#unclaimed.delete(waiting);
+      if (waiting.header.process !== process) continue;
+      this.#unclaimed.delete(waiting);
+      if (this.#attach(waiting.header, waiting.fd) !== 'taken') refuse(waiting.fd);
     }
   }
 

@@ -8,11 +8,14 @@ import type { ImageManifest, PodManifest } from '../schema/index.ts';
 import { isolatorWarnings } from '../stage0/isolator-rules.ts';
 import { buildPodManifest, finishPodManifest, refuseHostVolumes, requireAppSection } from '../stage0/pod-manifest.ts';
 import { discardPod, preparePod } from '../stage0/prepare.ts';
+import type { PrepareRequest } from '../stage0/prepare.ts';
 import { rootfsKind } from '../stage0/stage1-abilities.ts';
 import { checkMachine } from '../stage0/stage1-check.ts';
 import { findStage1 } from '../stage0/stage1-image.ts';
 import { openStore } from '../store/index.ts';
+import type { Stage1Image, Store } from '../store/index.ts';
 import type { CommandContext } from './context.ts';
+import type { FlagValues } from './flags/flag.ts';
 import type { ImageCommandLine } from './flags/image-arguments.ts';
 import * as flags from './flags/table.ts';
 import { fetchImages, pullOptions, signatureOf } from './images.ts';
@@ -29,42 +32,54 @@ export interface MadePod {
 export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void, accept: (stage1: ImageManifest) => void = () => undefined): Promise<MadePod> {
   const store = openStore(context.dataDir());
   const pull = pullOptions(commandLine.pod, context, 'new');
-  const choice = stage1Choice(commandLine.pod);
-  const stage1 = await findStage1(choice, {
-    store,
-    config: context.config(),
-    installDir: context.installDir,
-    cwd: context.cwd,
-    fetchOptions: { store, pullPolicy: pull.pullPolicy ?? 'new', network: networkSettings(context), log: (message) => context.reporter.debug('image', message) },
-  });
+  const stage1 = await chosenStage1(commandLine.pod, context, store);
   const machine = machineOptions(commandLine.pod, context);
   checkMachine(stage1.manifest, machine);
   accept(stage1.manifest);
   const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });
   if (rootfsKind(stage1.manifest) === 'disk') refuseHostVolumes(manifest);
   for (const warning of warnings) warn(warning);
-  const log = (message: string): void => context.reporter.debug('stage0', message);
-  const uuidFile = commandLine.pod.last(flags.uuidFileSave);
-  const pod = preparePod({
-    store,
-    stage1,
-    manifest,
-    machine,
-    onUUID: (uuid) => {
-      if (uuidFile !== undefined) saveUUID(resolve(context.cwd, uuidFile), uuid);
-    },
-    log,
-  });
+  const pod = prepare({ store, stage1, manifest, machine }, commandLine.pod, context);
   if (rootfsKind(stage1.manifest) === 'directory') {
     const { prepareRootDirectories } = await import('../stage0/root-directories.ts');
     try {
-      await prepareRootDirectories(pod, { store, stage1, manifest, overlay: commandLine.pod.last(flags.noOverlay) !== true, log, warn });
+      await prepareRootDirectories(pod, { store, stage1, manifest, overlay: commandLine.pod.last(flags.noOverlay) !== true, log: (message) => context.reporter.debug('stage0', message), warn });
     } catch (error) {
       discardPod(pod);
       throw error;
     }
   }
   return { pod, manifest };
+}
+
+/** The same for a pod whose manifest is there already, and names no apps. */
+export async function layOutPod(values: FlagValues, context: CommandContext, { manifest, machine, accept }: Pick<PrepareRequest, 'manifest' | 'machine'> & { accept(stage1: ImageManifest): void }): Promise<PodHandle> {
+  const store = openStore(context.dataDir());
+  const stage1 = await chosenStage1(values, context, store);
+  accept(stage1.manifest);
+  return prepare({ store, stage1, manifest, machine }, values, context);
+}
+
+function chosenStage1(values: FlagValues, context: CommandContext, store: Store): Promise<Stage1Image> {
+  const { pullPolicy = 'new' } = pullOptions(values, context, 'new');
+  return findStage1(stage1Choice(values), {
+    store,
+    config: context.config(),
+    installDir: context.installDir,
+    cwd: context.cwd,
+    fetchOptions: { store, pullPolicy, network: networkSettings(context), log: (message) => context.reporter.debug('image', message) },
+  });
+}
+
+function prepare(request: Omit<PrepareRequest, 'onUUID' | 'log'>, values: FlagValues, context: CommandContext): PodHandle {
+  const uuidFile = values.last(flags.uuidFileSave);
+  return preparePod({
+    ...request,
+    onUUID: (uuid) => {
+      if (uuidFile !== undefined) saveUUID(resolve(context.cwd, uuidFile), uuid);
+    },
+    log: (message) => context.reporter.debug('stage0', message),
+  });
 }
 
 async function podManifestOf(commandLine: ImageCommandLine, options: FetchImagesOptions): Promise<{ manifest: PodManifest; warnings: string[] }> {

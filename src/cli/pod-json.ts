@@ -18,7 +18,7 @@ export function podJson(pod: PodDetails): Record<string, unknown> {
   });
 }
 
-function appJson(app: AppDetails): Record<string, unknown> {
+export function appJson(app: AppDetails): Record<string, unknown> {
   return withoutEmpty({
     name: app.name,
     state: app.state,

@@ -61,7 +61,7 @@ export function podRequest({ pod, images }: ImageCommandLine, fetched: readonly 
   };
 }
 
-function appRequest({ image: text, flags: given, args }: ImageArgument, image: FetchedImage | undefined): AppRequest {
+export function appRequest({ image: text, flags: given, args }: ImageArgument, image: FetchedImage | undefined): AppRequest {
   if (image === undefined) throw new RktError('INTERNAL', `image ${text} was not fetched`);
   rejectRepeated(given.all(flags.environment));
   const capabilities = [flags.capsRetain, flags.capsRemove, flags.capRetain, flags.capRemove].filter((flag) => given.has(flag));

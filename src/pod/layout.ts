@@ -7,11 +7,14 @@ export type PodDirectory = (typeof POD_DIRECTORIES)[number];
 
 export const POD_FILES = {
   manifest: 'pod',
+  manifestLock: 'pod.lck',
   created: 'pod-created',
   apps: 'appsinfo',
   appManifest: 'manifest',
   appDisk: 'disk.json',
   appTreeStoreID: 'treeStoreID',
+  /** Of an app that has joined the running pod. */
+  appRuntime: 'app.json',
   stage1: 'stage1',
   stage1Manifest: 'stage1/manifest',
   stage1Rootfs: 'stage1/rootfs',

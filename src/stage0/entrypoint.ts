@@ -6,7 +6,8 @@ import { POD_FILES } from '../pod/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
 import { stage1RootOf } from './root-layout.ts';
 
-export type Entrypoint = 'run' | 'enter' | 'export' | 'stop' | 'gc' | 'predict';
+export type AppEntrypoint = 'app/add' | 'app/start' | 'app/stop' | 'app/rm';
+export type Entrypoint = 'run' | 'enter' | 'export' | 'stop' | 'gc' | 'predict' | AppEntrypoint;
 
 const PREFIX = 'coreos.com/rkt/stage1/';
 

@@ -2,9 +2,10 @@
 import { spawnSync } from 'node:child_process';
 import type { PredictionInput } from '../attest/index.ts';
 import { RktError } from '../error.ts';
-import { currentPath } from '../pod/index.ts';
+import { currentPath, readPodManifest } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import { entrypointPath } from './entrypoint.ts';
+import { isMutable } from './mutable-annotation.ts';
 import { plannedNetworkArguments } from './pod-network.ts';
 import { machineOf, readStage1Manifest, stage1Arguments } from './run.ts';
 import type { RunRequest } from './run.ts';
@@ -21,7 +22,7 @@ export async function predictPod(pod: PodHandle, request: RunRequest): Promise<P
   if (machine.tpm === 'off') throw new RktError('USAGE', 'nothing is measured of a pod without a TPM: --tpm=off leaves nothing to predict');
   const podDir = currentPath(pod);
   const path = entrypointPath(podDir, stage1, 'predict');
-  const args = [...await stage1Arguments(pod, request, { stage1, machine }), ...await plannedNetworkArguments(request, stage1), pod.uuid];
+  const args = [...await stage1Arguments(pod, request, { stage1, machine, mutable: isMutable(readPodManifest(pod)) }), ...await plannedNetworkArguments(request, stage1), pod.uuid];
   const result = spawnSync(path, args, { cwd: podDir, argv0: path, stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8', timeout: TIMEOUT_MS, maxBuffer: LARGEST_OUTPUT_BYTES });
   if (result.error !== undefined) throw new RktError('IO', `cannot execute the stage1 entrypoint ${path}`, { cause: result.error });
   if (result.status !== 0) throw new RktError('GUEST', `stage1 entrypoint predict failed with ${result.signal ?? `exit status ${result.status ?? -1}`}`);

@@ -91,7 +91,7 @@ export async function finishPreparing(pod: PodHandle, manifest: PodManifest): Pr
 }
 
 /** Image gc takes this lock exclusively, so that no tree goes away between being found and being referred to. */
-function sharedPrepareLock(dataDir: string): Lock {
+export function sharedPrepareLock(dataDir: string): Lock {
   const path = join(dataDir, 'locks', 'prepareLock');
   mkdirSync(join(dataDir, 'locks'), { recursive: true, mode: DIRECTORY_MODE });
   const lock = lockFile(path, 'shared', { block: true });
@@ -105,31 +105,37 @@ function writePod(podDir: string, request: PrepareRequest): void {
 
   log('Preparing stage1');
   mkdirSync(join(podDir, POD_FILES.stage1), { mode: DIRECTORY_MODE });
-  write(join(podDir, POD_FILES.stage1Manifest), JSON.stringify(stage1.manifest));
+  writePodFile(join(podDir, POD_FILES.stage1Manifest), JSON.stringify(stage1.manifest));
   const takesDisks = rootfsKind(stage1.manifest) === 'disk';
   if (takesDisks) symlinkSync(join('..', TO_DATA_DIR, 'cas', 'stage1', stage1.id, 'rootfs'), join(podDir, POD_FILES.stage1Rootfs));
-  write(join(podDir, POD_FILES.stage1Options), JSON.stringify(request.machine));
+  writePodFile(join(podDir, POD_FILES.stage1Options), JSON.stringify(request.machine));
 
   log('Writing image manifest');
   mkdirSync(join(podDir, POD_FILES.apps), { mode: DIRECTORY_MODE });
   for (const app of manifest.apps) {
     log(`Loading image ${app.image.id}`);
     const appDir = join(podDir, POD_FILES.apps, app.name);
-    const image = store.findImage(app.image.id);
-    const disk = store.disk(image.id);
     mkdirSync(appDir, { mode: DIRECTORY_MODE });
-    write(join(appDir, POD_FILES.appManifest), JSON.stringify(store.imageManifest(image.id)));
-    write(join(appDir, POD_FILES.appTreeStoreID), image.treeStoreID);
-    write(join(appDir, POD_FILES.appDisk), JSON.stringify({ ...disk, path: join(TO_DATA_DIR, 'cas', 'tree', image.treeStoreID, 'disk') }));
+    writeAppFiles(appDir, app.image.id, store);
   }
 
   if (takesDisks) createScratchDisk(store.dataDir, join(podDir, POD_FILES.scratch));
   if (takesDisks && request.machine.tpm !== 'off') createTpmState(store.dataDir, podDir);
   log('Writing pod manifest');
-  write(join(podDir, POD_FILES.manifest), JSON.stringify(manifest));
+  writePodFile(join(podDir, POD_FILES.manifest), JSON.stringify(manifest));
 }
 
-function write(path: string, text: string): void {
+/** What stage1 needs to know of an app's image, into its directory below `appsinfo`. Under the prepare lock. */
+export function writeAppFiles(appDir: string, imageID: string, store: Store): void {
+  const image = store.findImage(imageID);
+  const disk = store.disk(image.id);
+  writePodFile(join(appDir, POD_FILES.appManifest), JSON.stringify(store.imageManifest(image.id)));
+  writePodFile(join(appDir, POD_FILES.appTreeStoreID), image.treeStoreID);
+  writePodFile(join(appDir, POD_FILES.appDisk), JSON.stringify({ ...disk, path: join(TO_DATA_DIR, 'cas', 'tree', image.treeStoreID, 'disk') }));
+}
+
+/** A new file. */
+export function writePodFile(path: string, text: string): void {
   writeFileSync(path, text, { mode: FILE_MODE, flag: 'wx' });
 }
 

@@ -12,6 +12,7 @@ import { entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
 import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
+import { isMutable } from './mutable-annotation.ts';
 import type { MachineOptions } from './prepare.ts';
 import { directoryStage1 } from './root-layout.ts';
 import { rootfsKind } from './stage1-abilities.ts';
@@ -38,13 +39,15 @@ export interface RunRequest extends NetworkRequest {
  */
 export async function runPod(pod: PodHandle, request: RunRequest): Promise<never> {
   const manifest = readPodManifest(pod);
+  const mutable = isMutable(manifest);
+  if (mutable && manifest.apps.length > 0) throw new RktError('UNSUPPORTED', 'a mutable pod begins without apps: make it with `rkt app sandbox`, then add them');
   if (request.interactive && manifest.apps.length !== 1) throw new RktError('USAGE', 'interactive option only supports pods with one app');
   request.log('Setting up stage1');
   const stage1 = readStage1Manifest(pod);
   const entrypoint = entrypointPath(currentPath(pod), stage1, 'run');
   const machine = machineOf(pod, request);
   if (request.interactive && machine.sealed === true) throw new RktError('USAGE', 'a sealed pod takes no input: --sealed excludes --interactive');
-  const args = await stage1Arguments(pod, request, { stage1, machine });
+  const args = await stage1Arguments(pod, request, { stage1, machine, mutable });
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
   const argv = [entrypoint, ...args, ...network.args, pod.uuid];
 
@@ -79,8 +82,8 @@ export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>):
 }
 
 /** All flags of `run` but those about networks. */
-export async function stage1Arguments(pod: PodHandle, request: RunRequest, { stage1, machine }: { stage1: ImageManifest; machine: MachineOptions }): Promise<string[]> {
-  return [...runArguments(request, interfaceVersion(stage1)), ...(rootfsKind(stage1) === 'disk' ? await machineArguments(pod, machine, request) : [])];
+export async function stage1Arguments(pod: PodHandle, request: RunRequest, { stage1, machine, mutable }: { stage1: ImageManifest; machine: MachineOptions; mutable: boolean }): Promise<string[]> {
+  return [...runArguments(request, interfaceVersion(stage1)), ...(mutable ? ['--mutable'] : []), ...(rootfsKind(stage1) === 'disk' ? await machineArguments(pod, machine, request) : [])];
 }
 
 /** Flags of rkt's stage1 interface, as far as the stage1 knows them. */

@@ -5,7 +5,7 @@ import { replaceProcess } from '../linux/execute.ts';
 import { currentPath } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import { entrypointPath, interfaceVersion } from './entrypoint.ts';
-import type { Entrypoint } from './entrypoint.ts';
+import type { AppEntrypoint, Entrypoint } from './entrypoint.ts';
 import { readStage1Manifest } from './run.ts';
 
 /** Becomes the stage1's `enter`, which runs the command in the app; does not return. */
@@ -41,10 +41,18 @@ export function cleanUpStage1(pod: PodHandle, { debug, localConfigDir }: { debug
   call(pod, 'gc', [...(debug ? ['--debug'] : []), ...(knowsConfig ? [`--local-config=${localConfigDir}`] : []), pod.uuid]);
 }
 
-function call(pod: PodHandle, entrypoint: Entrypoint, args: readonly string[]): void {
+/** Has the stage1 of a running mutable pod change one of its apps, and waits until it has done so. */
+export function callAppEntrypoint(pod: PodHandle, entrypoint: AppEntrypoint, { pid, app, debug }: { pid: number; app: string; debug: boolean }): void {
+  const enter = entrypointPath(currentPath(pod), readStage1Manifest(pod), 'enter');
+  // How a stage1 reaches the inside of the pod, if it has no better way of its own.
+  const crossing = { RKT_STAGE1_ENTERCMD: enter, RKT_STAGE1_ENTERPID: String(pid), RKT_STAGE1_ENTERAPP: app };
+  call(pod, entrypoint, [`--debug=${debug}`, ...(entrypoint === 'app/add' ? [`--uuid=${pod.uuid}`] : []), `--app=${app}`], crossing);
+}
+
+function call(pod: PodHandle, entrypoint: Entrypoint, args: readonly string[], environment: Readonly<Record<string, string>> = {}): void {
   const podDir = currentPath(pod);
   const path = entrypointPath(podDir, readStage1Manifest(pod), entrypoint);
-  checkEnd(spawnSync(path, args, { cwd: podDir, stdio: ['ignore', 'inherit', 'inherit'], argv0: path }), { entrypoint, path });
+  checkEnd(spawnSync(path, args, { cwd: podDir, stdio: ['ignore', 'inherit', 'inherit'], argv0: path, env: { ...process.env, ...environment } }), { entrypoint, path });
 }
 
 interface CallEnd {

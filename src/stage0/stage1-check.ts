@@ -1,13 +1,15 @@
 /** What cannot be asked of a pod because of the stage1 that would run it; found out before anything is made. */
 import { RktError } from '../error.ts';
 import type { ImageManifest } from '../schema/index.ts';
-import { interfaceVersion } from './entrypoint.ts';
+import { annotationValue, interfaceVersion } from './entrypoint.ts';
 import type { MachineOptions } from './prepare.ts';
 import type { RunRequest } from './run.ts';
 import { networkKind, rootfsKind } from './stage1-abilities.ts';
 
 /** Flags of the virtual machine where their names are not those of the options. */
 const MACHINE_FLAGS: Readonly<Record<string, string>> = { accelerator: 'accel', memoryMib: 'mem' };
+
+const ADD_ENTRYPOINT = 'coreos.com/rkt/stage1/app/add';
 
 /** What a pod is made with. Throws RktError UNSUPPORTED, PERMISSION. */
 export function checkMachine(stage1: ImageManifest, machine: MachineOptions): void {
@@ -16,6 +18,11 @@ export function checkMachine(stage1: ImageManifest, machine: MachineOptions): vo
   const { tpm, ...rest } = machine;
   const [option] = [...Object.entries(rest).flatMap(([name, value]) => (value === undefined || value === false ? [] : [name])), ...(tpm === 'on' ? ['tpm'] : [])];
   if (option !== undefined) throw new RktError('UNSUPPORTED', `--${MACHINE_FLAGS[option] ?? option}: stage1 image ${stage1.name} runs no virtual machine`);
+}
+
+/** A pod to which apps are to be added. Throws RktError UNSUPPORTED. */
+export function checkMutable(stage1: ImageManifest): void {
+  if (annotationValue(stage1, ADD_ENTRYPOINT) === undefined) throw new RktError('UNSUPPORTED', `stage1 image ${stage1.name}: apps cannot be added to its pods (it has no ${ADD_ENTRYPOINT})`);
 }
 
 /** What a pod is started with. `warn` hears of what the stage1 is too old for. Throws RktError UNSUPPORTED, USAGE. */

@@ -97,6 +97,20 @@ export type HostMessage =
     }
   | { type: 'signal'; process: ProcessId; signal: number }
   | { type: 'resize'; process: ProcessId; size: TerminalSize }
+  /** Mutable pods, from the connection that sent `start` only; each is answered by `done` or `failed`. */
+  | {
+      type: 'app-add';
+      request: number;
+      /** Its disk is plugged in already. */
+      app: StartApp;
+      /** The app as it stands in the pod manifest (RuntimeApp with its volumes in `mounts`), as text: the agent acts on this and nothing else. */
+      manifest: string;
+    }
+  | { type: 'app-start'; request: number; app: string }
+  /** TERM to everything in the app, KILL after graceMs; answered when nothing of it is left. */
+  | { type: 'app-stop'; request: number; app: string; graceMs: number }
+  /** Answered when the guest lets go of the app's disk, unless another app uses it. */
+  | { type: 'app-remove'; request: number; app: string }
   /** TERM to every app, KILL after graceMs, then sync and power off. */
   | { type: 'shutdown'; graceMs: number }
   | { type: 'ping'; request: number }
@@ -127,7 +141,9 @@ export type AgentMessage =
   | { type: 'exited'; process: ProcessId; app: string; status: ExitStatus; oomKilled: boolean; uptimeMs: number }
   /** How many processes of the app the kernel has killed for want of memory since it began: of its own (its limit), or of the pod's (null). */
   | { type: 'out-of-memory'; process: ProcessId; app: string; killed: number; limitBytes: number | null }
-  /** Something the host asked for did not happen. Names the app and the step; with `request` it answers `exec`. */
+  /** What the request asked for has happened. */
+  | { type: 'done'; request: number }
+  /** Something the host asked for did not happen. Names the app and the step; with `request` it answers that. */
   | { type: 'failed'; request?: number; app?: string; step: string; message: string; exitCode?: number }
   | { type: 'pong'; request: number }
   /** The agent is about to extend these events into the pod's TPM, in this order: records of the event log, hexadecimal. */

@@ -38,6 +38,24 @@ export function readPod(): Pod {
   return { manifest, apps, limits: parsePodLimits(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
+/** What stage0 has laid down of an app that joins the running pod. */
+export interface AddedApp {
+  /** The app as it will stand in the pod manifest, as text. */
+  manifest: string;
+  app: PodApp;
+  disk: AppDisk;
+}
+
+/** @throws Stage1Error naming the file */
+export function readAddedApp(name: string): AddedApp {
+  const path = `appsinfo/${name}/app.json`;
+  const manifest = readPodFile(path);
+  const [app] = parsePodApps(`{"apps":[${manifest}]}`);
+  if (app?.name !== name) throw new Stage1Error(`${path}: name must be "${name}"`);
+  const diskPath = `appsinfo/${name}/disk.json`;
+  return { manifest, app, disk: parseAppDisk(diskPath, readPodFile(diskPath)) };
+}
+
 function readPodFile(path: string): string {
   try {
     return readText(path);
@@ -121,6 +139,11 @@ export function recordOutOfMemory(app: string, killed: number): void {
 /** No name of an app has a dot. */
 export function recordRestarts(app: string, count: number): void {
   replaceFile(`status/${app}.restarts`, `${count}\n`);
+}
+
+/** Of an app that has left the pod. */
+export function forgetApp(app: string): void {
+  for (const path of [`status/${app}`, `status/${app}-started`, `status/${app}-created`, `status/${app}.restarts`, `out-of-memory/${app}`]) removeFile(path);
 }
 
 export function recordReady(): void {

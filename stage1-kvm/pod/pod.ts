@@ -27,7 +27,7 @@ type Json = { readonly [key: string]: unknown };
 export function parsePodApps(text: string): PodApp[] {
   const manifest = parseObject('pod', text);
   const apps = manifest['apps'];
-  if (!Array.isArray(apps) || apps.length === 0) throw new Stage1Error('pod: apps must name at least one app');
+  if (!Array.isArray(apps)) throw new Stage1Error('pod: apps must be a list');
   const names = new Set<string>();
   return apps.map((entry: unknown, index) => {
     if (!isObject(entry)) throw new Stage1Error(`pod: apps[${index}] must be an object`);
@@ -107,7 +107,7 @@ function isObject(value: unknown): value is Json {
 }
 
 /** appc spec, types: lower-case letters, digits and inner dashes. */
-function isAcName(text: string): boolean {
+export function isAcName(text: string): boolean {
   if (text.length === 0 || text.length > 255 || text[0] === '-' || text[text.length - 1] === '-') return false;
   for (const character of text) if (!'abcdefghijklmnopqrstuvwxyz0123456789-'.includes(character)) return false;
   return true;

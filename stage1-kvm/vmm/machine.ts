@@ -30,6 +30,8 @@ export interface VirtualMachine {
   tpm: boolean;
   /** Whether memory that the guest has freed goes back to the host: a balloon that is never blown up, only told of free pages. */
   givesBackMemory: boolean;
+  /** Disks can be plugged in while it runs. */
+  hotPlug: boolean;
 }
 
 /** A virtio device and where it sits: the transport of the microvm, or the order on the PCI bus. */
@@ -37,7 +39,9 @@ export type Device =
   | { type: 'vsock'; slot: number }
   | { type: 'disk'; slot: number; serial: string; readOnly: boolean }
   | { type: 'network'; slot: number }
-  | { type: 'balloon'; slot: number };
+  | { type: 'balloon'; slot: number }
+  /** A PCI bridge whose slots are for disks that come later. */
+  | { type: 'bridge'; slot: number };
 
 /** QEMU 7.2, hw/i386/microvm.c, without ACPI: transports of 512 bytes each, one interrupt each. */
 export const MICROVM_TRANSPORTS = 8;
@@ -45,12 +49,16 @@ const MICROVM_FIRST_ADDRESS = 0xfeb00000;
 const MICROVM_TRANSPORT_BYTES = 512;
 const MICROVM_FIRST_IRQ = 5;
 
+/** Each has 31 usable slots (PCI-to-PCI bridge with a standard hot-plug controller, which reserves slot 0). */
+export const HOT_PLUG_BRIDGES = 2;
+export const SLOTS_PER_BRIDGE = 31;
+
 export const SCRATCH_SERIAL = 'scratch';
 
 /** @param kernel decides the board, and so does the number of devices */
 export function planMachine(kernel: KernelFormat, machine: Omit<VirtualMachine, 'board'>): VirtualMachine {
   const deviceCount = 1 + machine.disks.length + cardCount(machine.network) + (machine.givesBackMemory ? 1 : 0);
-  return { ...machine, board: kernel === 'elf' && deviceCount <= MICROVM_TRANSPORTS ? 'microvm' : 'q35' };
+  return { ...machine, board: kernel === 'elf' && deviceCount <= MICROVM_TRANSPORTS && !machine.hotPlug ? 'microvm' : 'q35' };
 }
 
 export function devicesOf(machine: VirtualMachine): Device[] {
@@ -58,6 +66,7 @@ export function devicesOf(machine: VirtualMachine): Device[] {
   for (const disk of machine.disks) devices.push({ type: 'disk', slot: devices.length, ...disk });
   for (let card = 0; card < cardCount(machine.network); card++) devices.push({ type: 'network', slot: devices.length });
   if (machine.givesBackMemory) devices.push({ type: 'balloon', slot: devices.length });
+  for (let bridge = 0; bridge < (machine.hotPlug ? HOT_PLUG_BRIDGES : 0); bridge++) devices.push({ type: 'bridge', slot: devices.length });
   return devices;
 }
 

@@ -19,6 +19,8 @@ export interface QemuResources {
   consoleFd: number;
   /** Socket on which a TPM answers, and something to write cancellations to; null for a machine without. */
   tpm: { fd: number; nullFd: number } | null;
+  /** Socket for QEMU's machine protocol; null: QEMU cannot be controlled. */
+  qmpFd: number | null;
   /** In the order of the machine's network devices. */
   cards: readonly NetworkCard[];
 }
@@ -63,8 +65,12 @@ export function qemuArguments(machine: VirtualMachine, resources: QemuResources)
   ];
   if (machine.board === 'microvm') args.push('-global', 'virtio-mmio.force-legacy=false');
   if (resources.tpm !== null) args.push(...tpmArguments(resources.tpm));
+  if (resources.qmpFd !== null) args.push('-chardev', `socket,id=qmp,fd=${resources.qmpFd}`, '-mon', 'chardev=qmp,mode=control');
+  // Else QEMU would leave plugging to ACPI, which this guest does not have.
+  if (machine.hotPlug) args.push('-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off');
   let disk = 0;
   let card = 0;
+  let bridge = 0;
   for (const device of devicesOf(machine)) {
     if (device.type === 'disk') {
       args.push(...diskArguments(machine, device, { index: disk, fd: resources.diskFds[disk]! }));
@@ -74,11 +80,18 @@ export function qemuArguments(machine: VirtualMachine, resources: QemuResources)
       card++;
     } else if (device.type === 'balloon') {
       args.push('-device', `${deviceName(machine, 'virtio-balloon')},free-page-reporting=on${placement(machine, device)}`);
+    } else if (device.type === 'bridge') {
+      args.push('-device', `pci-bridge,id=${bridgeId(bridge)},chassis_nr=${bridge + 1},shpc=on${placement(machine, device)}`);
+      bridge++;
     } else {
       args.push(...vsockArguments(machine, device, resources));
     }
   }
   return args;
+}
+
+export function bridgeId(bridge: number): string {
+  return `hotplug${bridge}`;
 }
 
 /**
@@ -147,5 +160,5 @@ function deviceName(machine: VirtualMachine, base: string): string {
 
 function placement(machine: VirtualMachine, device: Device): string {
   if (machine.board === 'microvm') return `,bus=virtio-mmio-bus.${device.slot}`;
-  return `,bus=pcie.0,addr=0x${(device.slot + 1).toString(16)}${device.type === 'vsock' ? '' : ',disable-legacy=on'}`;
+  return `,bus=pcie.0,addr=0x${(device.slot + 1).toString(16)}${device.type === 'vsock' || device.type === 'bridge' ? '' : ',disable-legacy=on'}`;
 }

@@ -29,6 +29,17 @@ const LEAST_MEMORY_MIB = 512;
 const LEAST_OVERRIDE_MIB = 64;
 
 /**
+ * Whether an app fits that joins a running pod, by the same rule; limits of cpus may add up to more than there are.
+ * @throws Stage1Error
+ */
+export function requireRoom(limitsBytes: readonly number[], wantedBytes: number, memoryMiB: number): void {
+  const takenMiB = limitsBytes.reduce((sum, limit) => sum + limit, 0) / 2 ** 20;
+  const leftMiB = Math.max(0, Math.floor(memoryMiB - GUEST_MEMORY_MIB - takenMiB));
+  if (wantedBytes / 2 ** 20 <= leftMiB) return;
+  throw new Stage1Error(`the app's memory limit is ${toMiB(wantedBytes)} MiB, the pod has ${leftMiB} MiB left for limits`, `its machine has ${memoryMiB} MiB, of which the guest itself keeps ${GUEST_MEMORY_MIB}; start the pod with a larger --mem`);
+}
+
+/**
  * Memory: what was asked for; else 128 MiB and the pod's own limit; else max(512, 128 + sum of the apps' memory limits) MiB. CPUs: what
  * was asked for, else the sum of the apps' cpu limits rounded up, not more than the pod's own; at least 1, at most the host's.
  * @throws Stage1Error when an override is out of range.

@@ -13,7 +13,7 @@ runLoop((error) => {
   throw error;
 });
 const exchange = new StreamExchange(
-  () => false,
+  () => 'refused',
   (request, fd) => void serveFiles(fd, request, () => ({ rootFd: open(root, O_PATH | O_DIRECTORY), owner: { uid: 1234, gid: 5678 } })),
 );
 const listener = listenUnix(socketPath);

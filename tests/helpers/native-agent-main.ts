@@ -27,6 +27,8 @@ new Agent({
       cgroup: { fd: -1, signal() {}, kill() {}, memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => {} },
     }),
   inspect: () => Promise.reject(new Error('needs a machine of its own')),
+  findNewDisks() {},
+  displace: () => Promise.resolve(),
   release() {
     if (mode === 'break') throw new TypeError('broken on purpose');
   },

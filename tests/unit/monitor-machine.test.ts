@@ -5,10 +5,10 @@ import { qemuArguments } from '../../stage1-kvm/vmm/qemu-arguments.ts';
 import { machineSize } from '../../stage1-kvm/vmm/size.ts';
 
 const base: Omit<VirtualMachine, 'board'> = {
-  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false, givesBackMemory: false,
+  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false, hotPlug: false, givesBackMemory: false,
   disks: [{ serial: 'app-1', readOnly: true }, { serial: 'scratch', readOnly: false }],
 };
-const resources = { uuid: '11111111-2222-3333-4444-555555555555', ramFd: 4, kernelFd: 5, initramfsFd: 6, firmwareFd: 11, tpm: null, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, consoleFd: 10, cards: [] };
+const resources = { uuid: '11111111-2222-3333-4444-555555555555', ramFd: 4, kernelFd: 5, initramfsFd: 6, firmwareFd: 11, tpm: null, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, qmpFd: null, consoleFd: 10, cards: [] };
 
 /** The value behind an option, which must occur exactly once. */
 function optionOf(t: Test, args: readonly string[], name: string): string {

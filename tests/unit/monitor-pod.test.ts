@@ -42,7 +42,7 @@ t.test('apps of a pod', async (t) => {
     { name: 'a', imageId: 'sha512-0', memoryLimitBytes: 2 ** 31, cpuLimit: 0.25 }, { name: 'b-1', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null }, { name: 'c', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null },
   ]);
   for (const [manifest, message] of [
-    ['{', /^pod: /], ['[]', /JSON object/], ['{}', /at least one app/], ['{"apps":[{}]}', /apps\[0\]\.name/], ['{"apps":[{"name":"../x"}]}', /apps\[0\]\.name/],
+    ['{', /^pod: /], ['[]', /JSON object/], ['{}', /apps must be a list/], ['{"apps":[{}]}', /apps\[0\]\.name/], ['{"apps":[{"name":"../x"}]}', /apps\[0\]\.name/],
     ['{"apps":[{"name":"a","image":{"id":"x"}},{"name":"a"}]}', /two apps/], ['{"apps":[{"name":"a"}]}', /apps\[0\]\.image\.id/], ['{"apps":[{"name":"a","image":{"id":"x"},"app":{"isolators":[{"name":"resource/memory","value":{"limit":"much"}}]}}]}', /"much" is not a quantity/],
   ] as const) t.throws(() => parsePodApps(manifest), message);
 });

@@ -1,5 +1,6 @@
 /** Every flag of every command, declared once. */
 import type { AnyFlag, FlagScope, FlagSpec } from './flag.ts';
+import { appVolume, sandboxPort as sandboxPortMapping } from './mutable.ts';
 import { INSECURE_NAMES, insecureOptions } from './insecure.ts';
 import { dnsServers, exposedPort, hostsEntries, networks } from './network.ts';
 import { NOTIFY_ANNOTATION, parseRestartPolicy, parseSignal, RESTART_ANNOTATION, STOP_SIGNAL_ANNOTATION } from '../../wire/app-settings.ts';
@@ -128,6 +129,18 @@ export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, s
 
 /** Flags that decide how a prepared pod is run. */
 export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, giveBackMemory, sealed, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];
+
+// Mutable pods
+export const mntVolume = flag({ name: 'mnt-volume', scope: 'app', placeholder: 'name=NAME,kind=empty,target=PATH[,…]', help: 'a volume of the app and where it is mounted', parse: appVolume });
+export const sandboxPort = flag({ name: 'port', scope: 'pod', placeholder: 'NAME:PROTOCOL:PODPORT:HOSTIP:HOSTPORT', help: 'make a port of the pod reachable on this host', parse: sandboxPortMapping });
+export const podAnnotation = flag({ name: 'annotation', scope: 'pod', placeholder: 'NAME=VALUE', help: "set the pod's annotations", parse: values.annotation });
+export const podUserAnnotation = flag({ ...userAnnotation, scope: 'pod', help: "set the pod's user annotations" });
+export const podUserLabel = flag({ ...userLabel, scope: 'pod', help: "set the pod's user labels" });
+/** Of `app add`: the image is in the store, volumes are the app's own. */
+export const ADDED_APP_FLAGS: readonly AnyFlag[] = [...APP_FLAGS.filter((known) => known !== mount && known !== signature), mntVolume];
+export const SANDBOX_FLAGS: readonly AnyFlag[] = [
+  ...STAGE1_FLAGS, noOverlay, net, hostname, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, sandboxPort, podAnnotation, podUserAnnotation, podUserLabel, accelerator, kernel, cpus, mem, tpm, sealed, timing,
+];
 
 // Other commands
 export const quiet = toggle('quiet', 'command', 'suppress superfluous output on stdout, print only the UUID on success');
