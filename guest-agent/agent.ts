@@ -16,6 +16,7 @@ import { openApp, type App } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
 import { serveFiles, type FilesOfApp } from './files/file-server.ts';
+import { Forwarder } from './forward/forwarder.ts';
 import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
@@ -54,10 +55,12 @@ export class Agent {
   /** The connection that sent `start`. */
   #owner: ControlConnection | undefined;
   readonly #processes = new Map<ProcessId, Addressable>();
-  readonly #exchange = new StreamExchange(
-    ({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false,
-    (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
-  );
+  readonly #forwarder = new Forwarder(() => this.#sealed);
+  readonly #exchange = new StreamExchange({
+    attach: ({ process, stream }, fd) => this.#processes.get(process)?.streams.attach(stream, fd) ?? false,
+    serveFiles: (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
+    forward: (port, fd) => this.#forwarder.accept(port, fd),
+  });
   readonly #apps = new Map<string, App>();
   #phase: Phase = 'waiting';
   /** Undefined: the pod has no TPM. */
@@ -247,6 +250,7 @@ export class Agent {
   #register(app: App): void {
     this.#apps.set(app.name, app);
     this.#readiness.expect(app.name);
+    this.#forwarder.allow(app.manifest.listenPorts.map(({ port }) => port));
     this.#processes.set(app.process, app);
     this.#exchange.offer(app.process);
   }

@@ -4,7 +4,7 @@ import { close, readRaw } from '../../runtime/linux/fds.ts';
 import { shutdown } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 import { FRAME_HEADER_BYTES, FrameDecoder } from '../../src/wire/frame.ts';
-import type { ProcessId, StreamHeader } from '../../src/wire/messages.ts';
+import type { ForwardHeader, ProcessId, StreamHeader } from '../../src/wire/messages.ts';
 import type { FilesRequest } from '../../src/wire/files.ts';
 import { parseFilesRequest } from '../files/parse.ts';
 import { parseStreamHeader } from '../messages.ts';
@@ -16,10 +16,13 @@ const UNCLAIMED_MAX = 256;
 /** Room for a path, however it is escaped. */
 const HEADER_MAX_BYTES = 32 << 10;
 
-/** True when the process has taken the connection over. */
-type Attach = (header: StreamHeader, fd: number) => boolean;
-/** Takes over a connection for files. */
-type ServeFiles = (request: FilesRequest, fd: number) => void;
+/** Each takes over a connection of its kind. */
+interface StreamHandlers {
+  /** True when the process has done so. */
+  attach(header: StreamHeader, fd: number): boolean;
+  serveFiles(request: FilesRequest, fd: number): void;
+  forward(port: number, fd: number): void;
+}
 
 interface Waiting {
   header: StreamHeader;
@@ -27,14 +30,12 @@ interface Waiting {
 }
 
 export class StreamExchange {
-  readonly #attach: Attach;
-  readonly #serveFiles: ServeFiles;
+  readonly #handlers: StreamHandlers;
   readonly #unclaimed = new Set<Waiting>();
   #isOver = false;
 
-  constructor(attach: Attach, serveFiles: ServeFiles) {
-    this.#attach = attach;
-    this.#serveFiles = serveFiles;
+  constructor(handlers: StreamHandlers) {
+    this.#handlers = handlers;
   }
 
   /** Reads the header first, and not a byte more: the rest belongs to the process. The descriptor is owned from now on. */
@@ -45,14 +46,15 @@ export class StreamExchange {
       if (header === 'incomplete') return;
       unwatch(fd);
       if (header === 'invalid') refuse(fd);
-      else if ('direction' in header) this.#serveFiles(header, fd);
+      else if ('direction' in header) this.#handlers.serveFiles(header, fd);
+      else if ('forward' in header) this.#handlers.forward(header.forward, fd);
       else this.#match({ header, fd });
     });
   }
 
   #match(waiting: Waiting): void {
     const { header, fd } = waiting;
-    if (this.#attach(header, fd)) return;
+    if (this.#handlers.attach(header, fd)) return;
     if (this.#isOver || this.#unclaimed.size >= UNCLAIMED_MAX) return refuse(fd);
     this.#unclaimed.add(waiting);
     after(CLAIM_TIMEOUT_MS, () => {
@@ -63,7 +65,7 @@ export class StreamExchange {
   /** The process exists now. */
   offer(process: ProcessId): void {
     for (const waiting of this.#unclaimed) {
-      if (waiting.header.process === process && this.#attach(waiting.header, waiting.fd)) this.#unclaimed.delete(waiting);
+      if (waiting.header.process === process && this.#handlers.attach(waiting.header, waiting.fd)) this.#unclaimed.delete(waiting);
     }
   }
 
@@ -85,7 +87,7 @@ class HeaderReader {
     this.#fd = fd;
   }
 
-  read(): StreamHeader | FilesRequest | 'incomplete' | 'invalid' {
+  read(): StreamHeader | FilesRequest | ForwardHeader | 'incomplete' | 'invalid' {
     for (;;) {
       const count = readRaw(this.#fd, this.#frame.subarray(this.#filled));
       if (count === -EAGAIN || count === -EINTR) return 'incomplete';
@@ -101,7 +103,7 @@ class HeaderReader {
     }
   }
 
-  #decode(): StreamHeader | FilesRequest | 'invalid' {
+  #decode(): StreamHeader | FilesRequest | ForwardHeader | 'invalid' {
     try {
       const [message] = new FrameDecoder().push(this.#frame);
       if (message === undefined) return 'invalid';

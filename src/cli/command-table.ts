@@ -306,6 +306,18 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     load: () => import('./commands/network-list.ts'),
   },
   {
+    name: 'port-forward',
+    usage: '[--address=IP,...] UUID [LOCAL:]REMOTE ...',
+    summary: 'Forward ports of this host to a running pod',
+    description: `Each connection to a LOCAL port is carried to the TCP port REMOTE on the loopback interface of the pod, which needs no network for
+that. Without LOCAL it is the same as REMOTE; with a colon and nothing before it one that is free. Goes on until it is interrupted or the pod ends.`,
+    flags: [flags.address, flags.uuidFile],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/port-forward.ts'),
+  },
+  {
     name: 'prepare',
     usage: 'IMAGE [-- image-args...[---]]...',
     summary: 'Prepare to run image(s) in a pod',

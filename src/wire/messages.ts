@@ -145,3 +145,11 @@ export interface StreamHeader {
   process: ProcessId;
   stream: StreamName;
 }
+
+/**
+ * The other kind of first frame: the connection is for a TCP port of the guest. The agent answers with one byte, 0 or the errno
+ * (Linux's) with which connecting to the port on the guest's loopback failed, which ends the connection; raw bytes follow both ways.
+ */
+export interface ForwardHeader {
+  forward: number;
+}

@@ -1,5 +1,6 @@
 /** Parsers of flag values. Each throws an Error that says what was expected. */
 import { RktError } from '../../error.ts';
+import { isIpAddress } from '../../schema/ip-address.ts';
 import { isACIdentifier, isACName } from '../../schema/names.ts';
 import { quantityNano, quantityUnits, QUANTITY_EXPECTATION } from '../../schema/quantity.ts';
 import type { Platform } from '../../schema/platform.ts';
@@ -84,6 +85,12 @@ export function sizeBytes(value: string): number {
   const bytes = quantityUnits(value);
   if (bytes === undefined || bytes < 0) throw new Error(`expected ${QUANTITY_EXPECTATION}`);
   return bytes;
+}
+
+export function addresses(value: string): string[] {
+  const wrong = list(value).find((address) => !isIpAddress(address));
+  if (wrong !== undefined) throw new Error(`${JSON.stringify(wrong)} is not an IP address`);
+  return list(value);
 }
 
 export function wholeNumber(minimum: number, maximum: number): (value: string) => number {
