@@ -26,6 +26,8 @@ import { parseHostMessage, type ExecMessage, type InspectMessage, type StartMess
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
 import { StreamExchange } from './process/stream-exchange.ts';
+import { processesMessage } from './stats/processes.ts';
+import { usageMessage } from './stats/usage.ts';
 
 /** Without a host there is nothing to do. */
 const HOST_TIMEOUT_MS = 60_000;
@@ -139,12 +141,28 @@ export class Agent {
         return this.#resize(parsed.process, parsed.size);
       case 'shutdown':
         return this.#shutdown(parsed.graceMs);
+      case 'usage':
+        return connection.send(usageMessage(parsed.request, [...this.#apps.values()].filter((app) => !app.hasEnded)));
+      case 'processes':
+        return this.#listProcesses(connection, parsed.request, parsed.app);
       case 'ping':
         return connection.send({ type: 'pong', request: parsed.request });
       case 'inspect':
         return this.#inspect(connection, parsed);
       case 'endorsement':
         return this.#onEndorsement?.(parsed);
+    }
+  }
+
+  /** Command lines may hold what is nobody else's business, so a sealed pod keeps them. */
+  #listProcesses(connection: ControlConnection, request: number, name: string): void {
+    const app = this.#apps.get(name);
+    try {
+      if (app === undefined || app.hasEnded) throw new Error(`no app "${name}" runs in this pod`);
+      if (this.#sealed) throw new Error('the pod is sealed: it does not tell what runs in it');
+      connection.send(processesMessage(request, app));
+    } catch (error) {
+      connection.send({ ...failure(error, { app: name, step: 'processes' }), request });
     }
   }
 

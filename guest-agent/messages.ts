@@ -33,6 +33,10 @@ export function parseHostMessage(message: object): HostMessage {
       return { type, process: asCount(fields['process'], 'process'), size: parseSize(fields['size'], 'size') };
     case 'shutdown':
       return { type, graceMs: asGraceMs(fields['graceMs'], 'graceMs') };
+    case 'usage':
+      return { type, request: asCount(fields['request'], 'request') };
+    case 'processes':
+      return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app') };
     case 'ping':
       return { type, request: asCount(fields['request'], 'request') };
     case 'inspect':

@@ -300,7 +300,7 @@ class Supervisor {
       case 'halted':
         this.#finish();
         break;
-      case 'created': case 'pong': break;
+      case 'created': case 'pong': case 'usage': case 'processes': break;
     }
   }
 

@@ -8,7 +8,7 @@ import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import { Listeners } from '../activation/listeners.ts';
 import type { Confinement } from '../confine.ts';
 import type { FilesOfApp } from '../files/file-server.ts';
-import type { AppPlace, Machine, MemoryKills } from '../machine/machine.ts';
+import type { AppPlace, AppRoot, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
 import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
 import type { Notification } from '../notify/notification.ts';
@@ -143,6 +143,18 @@ export class App {
 
   get name(): string {
     return this.manifest.name;
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
+  get cgroupFd(): number {
+    return this.#place.cgroup.fd;
+  }
+
+  get root(): AppRoot {
+    return this.#place.root;
   }
 
   /** From pre-start to the last byte of output. */

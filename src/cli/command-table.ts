@@ -361,6 +361,18 @@ that. Without LOCAL it is the same as REMOTE; with a colon and nothing before it
     load: () => import('./commands/run-prepared.ts'),
   },
   {
+    name: 'stats',
+    usage: '[UUID ...]',
+    summary: 'Show what running pods use of processors, memory, network and disks',
+    description: `One line for each app; NET IO and HOST MEM (what the virtual machine takes of this host) are of the whole pod. CPU % is of one processor.
+Without a UUID: all running pods. Goes on until it is interrupted or all of them have ended.`,
+    flags: [flags.noStream, flags.interval, flags.format],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/stats.ts'),
+  },
+  {
     name: 'status',
     usage: '[--wait=BOOL|DURATION] --uuid-file=FILE | UUID',
     summary: 'Check the status of a pod',
@@ -380,6 +392,17 @@ that. Without LOCAL it is the same as REMOTE; with a colon and nothing before it
     grammar: 'arguments',
     interspersed: true,
     load: () => import('./commands/stop.ts'),
+  },
+  {
+    name: 'top',
+    usage: '(--uuid-file=FILE | UUID) [APP]',
+    summary: 'List the processes of a running pod, or of one of its apps',
+    description: 'PIDs are those of the guest. A sealed pod does not tell.',
+    flags: [flags.uuidFile, flags.format],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/top.ts'),
   },
   {
     name: 'trust',

@@ -121,6 +121,13 @@ export function stopGracePeriod(value: string): number {
   return Math.round(milliseconds);
 }
 
+/** Milliseconds. */
+export function interval(value: string): number {
+  const milliseconds = duration(value);
+  if (milliseconds < 100) throw new Error('expected a duration from 100ms on');
+  return milliseconds;
+}
+
 /** An annotation whose text is checked by the code that will read it. */
 export function appSetting(annotationName: string, check: (value: string) => unknown): (value: string) => NameValue {
   return (value) => {
