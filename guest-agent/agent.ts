@@ -16,6 +16,7 @@ import { openApp, type App, type PodContext } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
 import { serveFiles, type FilesOfApp } from './files/file-server.ts';
+import { Forwarder } from './forward/forwarder.ts';
 import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
@@ -26,6 +27,8 @@ import { ChangingApps } from './mutable/changing-apps.ts';
 import { reapAll, StartError, startReaping } from './process/process.ts';
 import { StandardStreams } from './process/stdio.ts';
 import { StreamExchange, type Attachment } from './process/stream-exchange.ts';
+import { processesMessage } from './stats/processes.ts';
+import { usageMessage } from './stats/usage.ts';
 
 /** Without a host there is nothing to do. */
 const HOST_TIMEOUT_MS = 60_000;
@@ -55,10 +58,12 @@ export class Agent {
   /** The connection that sent `start`. */
   #owner: ControlConnection | undefined;
   readonly #processes = new Map<ProcessId, Addressable>();
-  readonly #exchange = new StreamExchange(
-    (header, fd) => this.#attach(header, fd),
-    (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
-  );
+  readonly #forwarder = new Forwarder(() => this.#sealed);
+  readonly #exchange = new StreamExchange({
+    attach: (header, fd) => this.#attach(header, fd),
+    serveFiles: (request, fd) => void serveFiles(fd, request, (wanted) => this.#openFiles(wanted)),
+    forward: (port, fd) => this.#forwarder.accept(port, fd),
+  });
   readonly #apps = new Map<string, App>();
   /** Undefined: the apps of the pod are those it was started with, and it ends with them. */
   #changing: ChangingApps | undefined;
@@ -144,6 +149,10 @@ export class Agent {
         return this.#resize(parsed.process, parsed.size);
       case 'shutdown':
         return this.#shutdown(parsed.graceMs);
+      case 'usage':
+        return connection.send(usageMessage(parsed.request, [...this.#apps.values()].filter((app) => !app.hasEnded)));
+      case 'processes':
+        return this.#listProcesses(connection, parsed.request, parsed.app);
       case 'ping':
         return connection.send({ type: 'pong', request: parsed.request });
       case 'inspect':
@@ -158,6 +167,18 @@ export class Agent {
     if (known !== undefined) return known.streams.attach(stream, fd) ? 'taken' : 'refused';
     // One of `enter` that is not there has ended.
     return process >= FIRST_EXEC_ID && process < this.#nextExecId ? 'refused' : 'no such process yet';
+  }
+
+  /** Command lines may hold what is nobody else's business, so a sealed pod keeps them. */
+  #listProcesses(connection: ControlConnection, request: number, name: string): void {
+    const app = this.#apps.get(name);
+    try {
+      if (app === undefined || app.hasEnded) throw new Error(`no app "${name}" runs in this pod`);
+      if (this.#sealed) throw new Error('the pod is sealed: it does not tell what runs in it');
+      connection.send(processesMessage(request, app));
+    } catch (error) {
+      connection.send({ ...failure(error, { app: name, step: 'processes' }), request });
+    }
   }
 
   #resize(process: ProcessId, size: TerminalSize): void {
@@ -263,6 +284,7 @@ export class Agent {
   #register(app: App): void {
     this.#apps.set(app.name, app);
     if (this.#changing === undefined) this.#readiness.expect(app.name);
+    this.#forwarder.allow(app.manifest.listenPorts.map(({ port }) => port));
     this.#processes.set(app.process, app);
     this.#exchange.offer(app.process);
   }

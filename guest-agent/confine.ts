@@ -40,6 +40,8 @@ export interface Program {
   workingDirectory: string;
   /** Standard input, output, error: descriptors above 2. */
   stdio: readonly [number, number, number];
+  /** Descriptors it gets as 3, 4, …; their own numbers lie above all of those. */
+  inherited?: readonly number[];
   /** Standard input is a terminal that becomes the session's own. */
   controllingTerminal: boolean;
 }
@@ -83,7 +85,10 @@ export function confine(confinement: Confinement, program: Program): Confinement
   for (const { resource, soft, hard } of confinement.rlimits) list.add('limits', 'resource limits', [NR_prlimit64, 0, resource, new BigUint64Array([soft, hard]), null]);
   addNamespaces(list, confinement);
   // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
-  list.add('streams', 'close descriptors', [NR_close_range, 3, 0xffffffff, 0]);
+  // Only now can 3 and the following be taken: the steps before use descriptors that may have these numbers.
+  const { inherited = [] } = program;
+  inherited.forEach((fd, index) => list.add('streams', 'sockets', [NR_dup3, fd, 3 + index, 0]));
+  list.add('streams', 'close descriptors', [NR_close_range, 3 + inherited.length, 0xffffffff, 0]);
   list.add('chdir', 'working directory', [NR_chdir, program.workingDirectory], program.workingDirectory);
   addBoundingSet(list, confinement.capabilities);
   addIdentity(list, confinement);

@@ -1,5 +1,5 @@
 /** Host messages as they arrive: nothing about their shape is known. Throws BadFieldError naming the field. */
-import type { HostMessage, Network, NetworkInterface, StartApp, Stdio, StreamHeader, StreamName, TerminalSize, VerityDisk } from '../src/wire/messages.ts';
+import type { ForwardHeader, HostMessage, Network, NetworkInterface, StartApp, Stdio, StreamHeader, StreamName, TerminalSize, VerityDisk } from '../src/wire/messages.ts';
 import { asBoolean, asInteger, asList, asObject, asString, fail, optional, parseHex } from './checked.ts';
 
 export type StartMessage = Extract<HostMessage, { type: 'start' }>;
@@ -9,6 +9,7 @@ export type ChangeMessage = Extract<HostMessage, { type: 'app-add' | 'app-start'
 
 const asCount = asInteger({ min: 0, max: Number.MAX_SAFE_INTEGER });
 const asSize16 = asInteger({ min: 0, max: 65535 });
+const asPort = asInteger({ min: 1, max: 65535 });
 const asSignal = asInteger({ min: 1, max: 64 });
 const asGraceMs = asInteger({ min: 0, max: 24 * 3600 * 1000 });
 
@@ -45,6 +46,10 @@ export function parseHostMessage(message: object): HostMessage {
       return { type, process: asCount(fields['process'], 'process'), size: parseSize(fields['size'], 'size') };
     case 'shutdown':
       return { type, graceMs: asGraceMs(fields['graceMs'], 'graceMs') };
+    case 'usage':
+      return { type, request: asCount(fields['request'], 'request') };
+    case 'processes':
+      return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app') };
     case 'ping':
       return { type, request: asCount(fields['request'], 'request') };
     case 'inspect':
@@ -58,8 +63,9 @@ export function parseHostMessage(message: object): HostMessage {
 
 const STREAM_NAMES: readonly string[] = ['stdin', 'stdout', 'stderr', 'tty'] satisfies StreamName[];
 
-export function parseStreamHeader(message: object): StreamHeader {
+export function parseStreamHeader(message: object): StreamHeader | ForwardHeader {
   const fields = asObject(message, 'stream header');
+  if (fields['forward'] !== undefined) return { forward: asPort(fields['forward'], 'forward') };
   const stream = asString(fields['stream'], 'stream');
   if (!STREAM_NAMES.includes(stream)) fail('stream', 'stdin, stdout, stderr or tty');
   return { process: asCount(fields['process'], 'process'), stream: stream as StreamName };

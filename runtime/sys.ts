@@ -25,9 +25,10 @@ export interface Sys {
   /**
    * Starts a child that runs `operations` in order, the last being execve, while this process waits (vfork).
    * `flags` are clone3's (CLONE_NEW…); `cgroupFd` -1 or the cgroup to be born in.
+   * `pid` is the number the child gets; 0 or none: the kernel chooses.
    * Returns the pid; -errno when there is no child; 0 when operation failure[0] failed with errno failure[1].
    */
-  spawn(flags: number, cgroupFd: number, operations: readonly Operation[], failure: Int32Array): number;
+  spawn(flags: number, cgroupFd: number, operations: readonly Operation[], failure: Int32Array, pid?: number): number;
   /** The buffer must stay referenced for as long as the kernel may use the address: see pointTo. */
   address(buffer: Bytes): number;
   /** View of memory at most 2^31-1 bytes long, owned by nobody: detach the buffer before unmapping. */

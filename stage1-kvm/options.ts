@@ -1,4 +1,5 @@
 /** Arguments of the stage1 entrypoints (interface version 6 of rkt, and our own additions). No system calls here. */
+import type { ActivatedPort } from './activation/activated-ports.ts';
 import { Stage1Error } from './error.ts';
 
 export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
@@ -15,6 +16,8 @@ export interface RunOptions {
   uuid: string;
   debug: boolean;
   network: PodNetwork;
+  /** Sockets of a supervisor, and the TCP ports of the guest to which their connections go. */
+  listens: ActivatedPort[];
   /** Kept open until the pod ends, for what that keeps. */
   holdFds: number[];
   interactive: boolean;
@@ -76,6 +79,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
     uuid: uuidOperand(operands),
     debug: false,
     network: { kind: 'user', ports: [] },
+    listens: [],
     holdFds: [],
     interactive: false,
     hostname: null,
@@ -103,6 +107,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
       case 'net': networks = required(name, value); break;
       case 'tap': taps.push(tapOption(required(name, value))); break;
       case 'user-port': ports.push(required(name, value)); break;
+      case 'listen': options.listens.push(listenOption(required(name, value))); break;
       case 'hold-fds': options.holdFds = descriptors(name, required(name, value)); break;
       case 'interactive': options.interactive = booleanValue(name, value); break;
       case 'hostname': options.hostname = required(name, value); break;
@@ -252,6 +257,14 @@ function tapOption(text: string): { name: string; fds: number[] } {
   const equals = text.indexOf('=');
   if (equals < 1) throw new Stage1Error(`flag --tap takes NAME=DESCRIPTORS, not "${text}"`);
   return { name: text.slice(0, equals), fds: descriptors('tap', text.slice(equals + 1)) };
+}
+
+/** `3=8080` */
+function listenOption(text: string): ActivatedPort {
+  const [fd, port, ...rest] = text.split('=').map(Number);
+  const isOne = fd !== undefined && Number.isInteger(fd) && fd > 2 && port !== undefined && Number.isInteger(port) && port > 0 && port < 65536 && rest.length === 0;
+  if (!isOne) throw new Stage1Error(`flag --listen takes DESCRIPTOR=PORT, not "${text}"`);
+  return { fd, port };
 }
 
 function descriptors(name: string, text: string): number[] {

@@ -12,6 +12,7 @@ import { toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import { podKeyName } from '../src/tpm/pod-key.ts';
 import { CONTROL_PORT, WIRE_VERSION, type AgentMessage } from '../src/wire/messages.ts';
+import { ActivatedPorts } from './activation/activated-ports.ts';
 import { drainText, type TextDrain } from './console.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { serveAttestSockets } from './tpm/attest-sockets.ts';
@@ -54,7 +55,7 @@ type State =
 export function run(args: readonly string[], startMs: number): void {
   const options = parseRunArguments(args);
   keepLockPrivate();
-  for (const fd of options.holdFds) setCloseOnExec(fd);
+  for (const fd of [...options.holdFds, ...options.listens.map((listen) => listen.fd)]) setCloseOnExec(fd);
   blockSignals([SIGPIPE, SIGTTOU]);
   const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGWINCH]);
   let supervisor: Supervisor | null = null;
@@ -84,6 +85,7 @@ class Supervisor {
   readonly #running = new Map<number, string>();
   readonly #pids = new Map<string, number>();
   readonly #restarts = new Map<string, number>();
+  readonly #activatedPorts: ActivatedPorts;
   readonly #supervisorStatus = new SupervisorStatus();
   readonly #outputs: Promise<void>[] = [];
   #state: State = 'booting';
@@ -105,6 +107,11 @@ class Supervisor {
     this.#options = options;
     this.#launched = launched;
     this.#qemuFd = pidfdOpen(launched.qemuPid);
+    this.#activatedPorts = new ActivatedPorts({
+      ports: options.listens,
+      open: (port) => launched.transport.open(port),
+      warn: (message) => printError(new Stage1Error(`warning: ${message}`)),
+    });
     const debug = options.debug ? { copyTo: 2 } : {};
     this.#console = drainText(launched.consoleFd, { logPath: CONSOLE_LOG_PATH, ...debug });
     this.#qemuErrors = drainText(launched.qemuErrorFd, debug);
@@ -299,6 +306,7 @@ class Supervisor {
         this.#moments.appStarted ??= monotonicMs();
         this.#pids.set(message.app, message.pid);
         if (this.#running.get(message.process) === message.app) recordStarted(message.app);
+        this.#activatedPorts.serve();
         break;
       case 'restarting':
         this.#onRestarting(message.process);
@@ -341,7 +349,7 @@ class Supervisor {
       case 'halted':
         this.#finish();
         break;
-      case 'created': case 'pong': break;
+      case 'created': case 'pong': case 'usage': case 'processes': break;
     }
   }
 

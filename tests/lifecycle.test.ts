@@ -40,18 +40,19 @@ t.test('stop: several pods at a time, each app by its own signal, and the pod is
   const polite = join(host.workDir, 'polite');
   makeOciLayout(polite, { stopSignal: 'SIGUSR1' });
   // What the signal must not reach: the app's own children.
-  const script = (end: string): string => `trap "echo usr1; ${end}" USR1; trap "echo term; ${end}" TERM; trap "echo winch; ${end}" WINCH; sleep 1000 & while :; do wait; done`;
+  const script = (end: string): string => `trap "echo usr1; ${end}" USR1; trap "echo term; ${end}" TERM; trap "echo winch; ${end}" WINCH; echo up; sleep 1000 & while :; do wait; done`;
   const first = await startPod(host, 'first', [polite, ...shell(script('sleep 0.2; sync; exit 3'))]);
   const second = await startPod(host, 'second', [polite, '--stop-signal=winch', ...shell(script('exit 0'))]);
+  await eventually('both apps wait for their signals', () => [first, second].every((pod) => pod.output().includes('up')));
 
   const stopped = await host.rkt(['stop', first.uuid, second.uuid]);
   t.equal(stopped.status, 0, stopped.stderr);
   t.strictSame(stopped.stdout.toString().trim().split('\n').sort(), [`"${first.uuid}"`, `"${second.uuid}"`].sort());
   t.match(await statusOf(host, first.uuid), /^state=exited\n/, 'at once, without waiting for it');
   const [firstEnd, secondEnd] = [await first.ended, await second.ended];
-  t.equal(firstEnd.stdout.toString(), 'usr1\n', "the image's signal");
+  t.equal(firstEnd.stdout.toString(), 'up\nusr1\n', "the image's signal");
   t.equal(firstEnd.status, 3);
-  t.equal(secondEnd.stdout.toString(), 'winch\n', "the flag's signal");
+  t.equal(secondEnd.stdout.toString(), 'up\nwinch\n', "the flag's signal");
   t.equal(secondEnd.status, 0, secondEnd.stderr);
   t.match(await statusOf(host, first.uuid), /\napp-polite=3\n$/);
   const manifest = JSON.parse((await host.rkt(['cat-manifest', first.uuid])).stdout.toString()) as { apps: { annotations: { name: string; value: string }[] }[] };

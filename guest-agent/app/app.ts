@@ -5,9 +5,10 @@ import type { ProcessEnd } from '../../runtime/linux/process.ts';
 import { monotonicMs } from '../../runtime/linux/time.ts';
 import { after } from '../../runtime/loop.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
+import { Listeners } from '../activation/listeners.ts';
 import type { Confinement } from '../confine.ts';
 import type { FilesOfApp } from '../files/file-server.ts';
-import type { AppPlace, Machine, MemoryKills } from '../machine/machine.ts';
+import type { AppPlace, AppRoot, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
 import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
 import type { Notification } from '../notify/notification.ts';
@@ -19,6 +20,7 @@ import { explainExecFailure } from './exec-failure.ts';
 import { boundByPod, readIsolators } from './isolators.ts';
 import type { AppManifest, PodManifest } from './manifest.ts';
 import { Restarts } from './restarts.ts';
+import { withOwnPid } from '../process/own-pid.ts';
 import { resolveIdentity, UnknownUserError, type Identity } from './users.ts';
 
 /** systemd.exec(5): EXIT_GROUP, EXIT_USER. */
@@ -57,6 +59,8 @@ interface AppParts {
   identity: Identity;
   confinement: Confinement;
   warn: (message: string) => void;
+  /** Undefined: the app is not socket-activated. */
+  listeners: Listeners | undefined;
 }
 
 /** A run has ended and the next one waits. */
@@ -74,6 +78,8 @@ interface Launch {
   /** By the PATH the process gets, which may be a default; an app's own programs are looked for as appc's executor did. */
   searchesAsShell?: boolean;
   extraEnvironment?: Record<string, string>;
+  /** What the process gets besides its standard streams. */
+  listeners?: Listeners | undefined;
   onEnd: (end: ProcessEnd) => void;
 }
 
@@ -93,7 +99,8 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
     const identity = place.root.inside(() => identityOf(manifest));
     streams.setOwner(identity);
     const confinement = confinementOf({ isolation, identity, place, insecure: start.insecure, machine });
-    return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, warn });
+    const listeners = manifest.listenPorts.length === 0 ? undefined : new Listeners(manifest.listenPorts);
+    return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, listeners, warn });
   } catch (error) {
     streams.abandon();
     throw error;
@@ -118,6 +125,7 @@ export class App {
   readonly #identity: Identity;
   readonly #confinement: Confinement;
   readonly #warn: (message: string) => void;
+  readonly #listeners: Listeners | undefined;
   /** The main process or an event handler. */
   #current: RunningProcess | undefined;
   #memoryKills = 0;
@@ -135,10 +143,23 @@ export class App {
     this.#identity = parts.identity;
     this.#confinement = parts.confinement;
     this.#warn = parts.warn;
+    this.#listeners = parts.listeners;
   }
 
   get name(): string {
     return this.manifest.name;
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
+  get cgroupFd(): number {
+    return this.#place.cgroup.fd;
+  }
+
+  get root(): AppRoot {
+    return this.#place.root;
   }
 
   /** From pre-start to the last byte of output. */
@@ -156,6 +177,7 @@ export class App {
     this.#ended = true;
     this.#current = undefined;
     closeNotifySocket?.();
+    this.#listeners?.close();
     await new Promise<void>((resolve) => this.streams.finish(resolve));
   }
 
@@ -215,6 +237,7 @@ export class App {
         hasTerminal: this.#stdio.kind === 'tty',
         confinement: this.#confinement,
         extraEnvironment: this.manifest.settings.notifies ? { NOTIFY_SOCKET: NOTIFY_PATH } : {},
+        listeners: this.#listeners,
         onEnd: (end) => {
           this.#place.cgroup.kill();
           resolve(end);
@@ -253,7 +276,13 @@ export class App {
     if (code !== 0) throw new StartError(name, code, `${name} handler: exit status ${code}`);
   }
 
-  #launch({ argv, streams, hasTerminal, confinement, searchesAsShell, extraEnvironment, onEnd }: Launch): RunningProcess {
+  #launch(launch: Launch): RunningProcess {
+    const { listeners } = launch;
+    if (listeners === undefined) return this.#start(launch);
+    return withOwnPid((pid) => this.#start({ ...launch, extraEnvironment: { ...launch.extraEnvironment, ...listeners.environment(pid) } }, pid));
+  }
+
+  #start({ argv, streams, hasTerminal, confinement, searchesAsShell, extraEnvironment, listeners, onEnd }: Launch, pid?: number): RunningProcess {
     const environment = buildEnvironment({
       appName: this.name,
       identity: this.#identity,
@@ -270,9 +299,11 @@ export class App {
         searchPath,
         workingDirectory: this.manifest.workingDirectory,
         stdio: streams.childFds,
+        inherited: listeners?.fds ?? [],
         controllingTerminal: hasTerminal,
       },
       cgroupFd: this.#place.cgroup.fd,
+      ...(pid === undefined ? {} : { pid }),
       onEnd,
       explainExec: ({ candidates, errno }) =>
         this.#place.root.inside(() => explainExecFailure({ command: argv[0] ?? '', candidates, errno, searchPath })),

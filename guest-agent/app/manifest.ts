@@ -1,6 +1,7 @@
 /** What the agent acts on in an appc pod manifest (spec: pods.md, types.md). Fields it has no use for are not looked at. */
 import { appSettings, type AppSettings } from '../../src/wire/app-settings.ts';
-import { asBoolean, asId, asList, asObject, asString, fail, optional, parseDecimal, type JsonObject } from '../checked.ts';
+import { LISTEN_FDS_MAX, type ListenPort } from '../activation/listeners.ts';
+import { asBoolean, asId, asInteger, asList, asObject, asString, fail, optional, parseDecimal, type JsonObject } from '../checked.ts';
 
 export interface Isolator {
   name: string;
@@ -51,6 +52,8 @@ export interface AppManifest {
   preStart: string[] | undefined;
   postStop: string[] | undefined;
   settings: AppSettings;
+  /** TCP ports whose sockets the app is given. */
+  listenPorts: ListenPort[];
 }
 
 export interface PodManifest {
@@ -105,6 +108,7 @@ function parseApp(value: unknown, field: string): AppManifest {
     preStart: handlers.get('pre-start'),
     postStop: handlers.get('post-stop'),
     settings: appSettings(asList(runtimeApp['annotations'], `${field}.annotations`, parseAnnotation)),
+    listenPorts: asList(app['ports'], `${field}.app.ports`, parsePort).flat(),
   };
 }
 
@@ -123,6 +127,19 @@ function asAbsolutePath(value: unknown, field: string): string {
 function parseHandler(value: unknown, field: string): { name: string; exec: string[] } {
   const handler = asObject(value, field);
   return { name: asString(handler['name'], `${field}.name`), exec: asList(handler['exec'], `${field}.exec`, asString) };
+}
+
+const asPort = asInteger({ min: 1, max: 65535 });
+
+/** Those of the port that are socket-activated. */
+function parsePort(value: unknown, field: string): ListenPort[] {
+  const port = asObject(value, field);
+  if (optional(port['socketActivated'], `${field}.socketActivated`, asBoolean) !== true) return [];
+  if (asString(port['protocol'], `${field}.protocol`).toLowerCase() !== 'tcp') fail(`${field}.protocol`, '"tcp", since the port is socket-activated,');
+  const name = asString(port['name'], `${field}.name`);
+  const first = asPort(port['port'], `${field}.port`);
+  const count = optional(port['count'], `${field}.count`, asInteger({ min: 0, max: LISTEN_FDS_MAX })) ?? 1;
+  return Array.from({ length: count || 1 }, (_, index) => ({ name, port: asPort(first + index, `${field}.port`) }));
 }
 
 function parseAnnotation(value: unknown, field: string): { name: string; value: string } {

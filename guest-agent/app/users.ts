@@ -92,6 +92,16 @@ function idNumber(text: string): number | undefined {
   return number !== undefined && number <= 0xfffffffe ? number : undefined;
 }
 
+/** Names by number, as far as the app's /etc/passwd has them. */
+export function userNames(): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const [name, , uidText] of databaseLines('/etc/passwd')) {
+    const uid = idNumber(uidText ?? '');
+    if (name !== undefined && uid !== undefined && !names.has(uid)) names.set(uid, name);
+  }
+  return names;
+}
+
 function findAccount(matches: (account: Account) => boolean): Account | undefined {
   for (const [name, , uidText, gidText, , home, shell] of databaseLines('/etc/passwd')) {
     const uid = idNumber(uidText ?? '');

@@ -15,7 +15,7 @@ const THREADS_SHARE = 0.6;
 
 /** Lets the groups below the root have limits. A controller the kernel lacks is no error: its limits will be. */
 export function enableControllers(): void {
-  for (const controller of ['cpu', 'memory', 'pids']) {
+  for (const controller of ['cpu', 'memory', 'pids', 'io']) {
     try {
       writeControlFile(`${CGROUP_ROOT}/cgroup.subtree_control`, `+${controller}`);
     } catch (error) {

@@ -43,6 +43,8 @@ export interface StartOptions {
   program: Program;
   /** Directory of the cgroup the process is born in; -1 for this process's own. */
   cgroupFd: number;
+  /** The number the process must get. */
+  pid?: number;
   onEnd: (end: ProcessEnd) => void;
   /** Words for an execve that failed. */
   explainExec: (failure: { candidates: readonly string[]; errno: number }) => string;
@@ -56,9 +58,9 @@ export interface RunningProcess {
 
 /** Throws StartError when a step of the child failed: nothing is left of it then. */
 export function startProcess(options: StartOptions): RunningProcess {
-  const { confinement, program, cgroupFd, onEnd } = options;
+  const { confinement, program, cgroupFd, pid: wanted, onEnd } = options;
   const steps = confine(confinement, program);
-  const result = spawn(steps.map((step) => step.operation), { cgroupFd });
+  const result = spawn(steps.map((step) => step.operation), { cgroupFd, ...(wanted === undefined ? {} : { pid: wanted }) });
   if (result.kind === 'failed') {
     const { index, errno } = result.failure;
     const { name, detail, exitCode } = steps[index] ?? { name: 'clone3', exitCode: 1 };

@@ -4,7 +4,7 @@ import { close, readRaw } from '../../runtime/linux/fds.ts';
 import { shutdown } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 import { FRAME_HEADER_BYTES, FrameDecoder } from '../../src/wire/frame.ts';
-import type { ProcessId, StreamHeader } from '../../src/wire/messages.ts';
+import type { ForwardHeader, ProcessId, StreamHeader } from '../../src/wire/messages.ts';
 import type { FilesRequest } from '../../src/wire/files.ts';
 import { parseFilesRequest } from '../files/parse.ts';
 import { parseStreamHeader } from '../messages.ts';
@@ -18,9 +18,12 @@ const HEADER_MAX_BYTES = 32 << 10;
 
 /** `taken`: the process has the connection now; `refused`: it never will. */
 export type Attachment = 'taken' | 'refused' | 'no such process yet';
-type Attach = (header: StreamHeader, fd: number) => Attachment;
-/** Takes over a connection for files. */
-type ServeFiles = (request: FilesRequest, fd: number) => void;
+/** Each takes over a connection of its kind. */
+interface StreamHandlers {
+  attach(header: StreamHeader, fd: number): Attachment;
+  serveFiles(request: FilesRequest, fd: number): void;
+  forward(port: number, fd: number): void;
+}
 
 interface Waiting {
   header: StreamHeader;
@@ -28,14 +31,12 @@ interface Waiting {
 }
 
 export class StreamExchange {
-  readonly #attach: Attach;
-  readonly #serveFiles: ServeFiles;
+  readonly #handlers: StreamHandlers;
   readonly #unclaimed = new Set<Waiting>();
   #isOver = false;
 
-  constructor(attach: Attach, serveFiles: ServeFiles) {
-    this.#attach = attach;
-    this.#serveFiles = serveFiles;
+  constructor(handlers: StreamHandlers) {
+    this.#handlers = handlers;
   }
 
   /** Reads the header first, and not a byte more: the rest belongs to the process. The descriptor is owned from now on. */
@@ -46,14 +47,15 @@ export class StreamExchange {
       if (header === 'incomplete') return;
       unwatch(fd);
       if (header === 'invalid') refuse(fd);
-      else if ('direction' in header) this.#serveFiles(header, fd);
+      else if ('direction' in header) this.#handlers.serveFiles(header, fd);
+      else if ('forward' in header) this.#handlers.forward(header.forward, fd);
       else this.#match({ header, fd });
     });
   }
 
   #match(waiting: Waiting): void {
     const { header, fd } = waiting;
-    const attachment = this.#attach(header, fd);
+    const attachment = this.#handlers.attach(header, fd);
     if (attachment === 'taken') return;
     if (attachment === 'refused' || this.#isOver || this.#unclaimed.size >= UNCLAIMED_MAX) return refuse(fd);
     this.#unclaimed.add(waiting);
@@ -67,7 +69,7 @@ export class StreamExchange {
     for (const waiting of this.#unclaimed) {
       if (waiting.header.process !== process) continue;
       this.#unclaimed.delete(waiting);
-      if (this.#attach(waiting.header, waiting.fd) !== 'taken') refuse(waiting.fd);
+      if (this.#handlers.attach(waiting.header, waiting.fd) !== 'taken') refuse(waiting.fd);
     }
   }
 
@@ -89,7 +91,7 @@ class HeaderReader {
     this.#fd = fd;
   }
 
-  read(): StreamHeader | FilesRequest | 'incomplete' | 'invalid' {
+  read(): StreamHeader | FilesRequest | ForwardHeader | 'incomplete' | 'invalid' {
     for (;;) {
       const count = readRaw(this.#fd, this.#frame.subarray(this.#filled));
       if (count === -EAGAIN || count === -EINTR) return 'incomplete';
@@ -105,7 +107,7 @@ class HeaderReader {
     }
   }
 
-  #decode(): StreamHeader | FilesRequest | 'invalid' {
+  #decode(): StreamHeader | FilesRequest | ForwardHeader | 'invalid' {
     try {
       const [message] = new FrameDecoder().push(this.#frame);
       if (message === undefined) return 'invalid';

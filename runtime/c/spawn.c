@@ -169,7 +169,8 @@ static int convert_operation(JSContext *ctx, struct kept *kept, JSValueConst op,
     return 0;
 }
 
-static long start_child(uint64_t flags, int64_t cgroup_fd) {
+static long start_child(uint64_t flags, int64_t cgroup_fd, int32_t wanted_pid) {
+    pid_t set_tid = wanted_pid;
     struct clone_arguments args = {
         .flags = flags | CLONE_VM | CLONE_VFORK,
         .exit_signal = SIGCHLD,
@@ -180,19 +181,24 @@ static long start_child(uint64_t flags, int64_t cgroup_fd) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (uint64_t)cgroup_fd;
     }
+    if (set_tid > 0) {
+        args.set_tid = (uint64_t)(uintptr_t)&set_tid;
+        args.set_tid_size = 1;
+    }
     failed_operation = -1;
     return clone_child(&args);
 }
 
-// spawn(flags, cgroupFd, operations, failure: Int32Array(2)) → pid; -errno when no process could be made; 0 when operation
+// spawn(flags, cgroupFd, operations, failure: Int32Array(2), wantedPid) → pid; -errno when no process could be made; 0 when operation
 // failure[0] failed with errno failure[1] (that child is gone and reaped).
 JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
     (void)this_value;
-    (void)argc;
     struct kept kept = { 0 };
     int64_t flags, cgroup_fd;
     size_t failure_bytes;
     if (JS_ToInt64Ext(ctx, &flags, argv[0]) || JS_ToInt64Ext(ctx, &cgroup_fd, argv[1])) return JS_EXCEPTION;
+    int32_t wanted_pid = 0; // any
+    if (argc > 4 && JS_ToInt32(ctx, &wanted_pid, argv[4])) return JS_EXCEPTION;
     int32_t *failure = (int32_t *)bytes_of(ctx, argv[3], &failure_bytes);
     if (!failure) return JS_EXCEPTION;
     if (failure_bytes < 8) return JS_ThrowRangeError(ctx, "failure: Int32Array(2) expected");
@@ -206,7 +212,7 @@ JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst
         bad = convert_operation(ctx, &kept, op, i);
         JS_FreeValue(ctx, op);
     }
-    long pid = bad ? 0 : start_child((uint64_t)flags, cgroup_fd);
+    long pid = bad ? 0 : start_child((uint64_t)flags, cgroup_fd, wanted_pid);
     if (pid > 0 && failed_operation >= 0) {
         raw_syscall(SYS_wait4, pid, 0, 0x40000000 /* __WALL */, 0, 0, 0);
         failure[0] = failed_operation;

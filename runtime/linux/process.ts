@@ -26,12 +26,14 @@ export interface SpawnOptions {
   flags?: number;
   /** Descriptor of the cgroup directory the child is born in. */
   cgroupFd?: number;
+  /** The number the child must get: EEXIST when it is taken. */
+  pid?: number;
 }
 
 /** Runs `operations` in a new process; returns when it executes its program or when an operation has failed. SysError when no process can be made. */
 export function spawn(operations: readonly Operation[], options: SpawnOptions = {}): SpawnResult {
   const failure = new Int32Array(2);
-  const pid = check(sys.spawn(options.flags ?? 0, options.cgroupFd ?? -1, operations, failure), 'clone3');
+  const pid = check(sys.spawn(options.flags ?? 0, options.cgroupFd ?? -1, operations, failure, options.pid ?? 0), 'clone3');
   if (pid > 0) return { kind: 'started', pid };
   return { kind: 'failed', failure: { index: failure[0] ?? 0, errno: failure[1] ?? 0 } };
 }

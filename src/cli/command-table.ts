@@ -403,6 +403,18 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     load: () => import('./commands/network-list.ts'),
   },
   {
+    name: 'port-forward',
+    usage: '[--address=IP,...] UUID [LOCAL:]REMOTE ...',
+    summary: 'Forward ports of this host to a running pod',
+    description: `Each connection to a LOCAL port is carried to the TCP port REMOTE on the loopback interface of the pod, which needs no network for
+that. Without LOCAL it is the same as REMOTE; with a colon and nothing before it one that is free. Goes on until it is interrupted or the pod ends.`,
+    flags: [flags.address, flags.uuidFile],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/port-forward.ts'),
+  },
+  {
     name: 'prepare',
     usage: 'IMAGE [-- image-args...[---]]...',
     summary: 'Prepare to run image(s) in a pod',
@@ -446,6 +458,18 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     load: () => import('./commands/run-prepared.ts'),
   },
   {
+    name: 'stats',
+    usage: '[UUID ...]',
+    summary: 'Show what running pods use of processors, memory, network and disks',
+    description: `One line for each app; NET IO and HOST MEM (what the virtual machine takes of this host) are of the whole pod. CPU % is of one processor.
+Without a UUID: all running pods. Goes on until it is interrupted or all of them have ended.`,
+    flags: [flags.noStream, flags.interval, flags.format],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/stats.ts'),
+  },
+  {
     name: 'status',
     usage: '[--wait=BOOL|DURATION] --uuid-file=FILE | UUID',
     summary: 'Check the status of a pod',
@@ -465,6 +489,17 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     grammar: 'arguments',
     interspersed: true,
     load: () => import('./commands/stop.ts'),
+  },
+  {
+    name: 'top',
+    usage: '(--uuid-file=FILE | UUID) [APP]',
+    summary: 'List the processes of a running pod, or of one of its apps',
+    description: 'PIDs are those of the guest. A sealed pod does not tell.',
+    flags: [flags.uuidFile, flags.format],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/top.ts'),
   },
   {
     name: 'trust',

@@ -2,6 +2,7 @@
 import { planNetworks } from '../stage0/network-plan.ts';
 import type { NameSettings } from '../stage0/pod-network.ts';
 import type { RunRequest } from '../stage0/run.ts';
+import { hasPassedSockets } from '../stage0/socket-activation.ts';
 import type { CommandContext } from './context.ts';
 import { inheritedEnvironment } from './environment.ts';
 import { usage } from './flags/flag.ts';
@@ -21,7 +22,8 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
     directories: () => networkDirectories(context),
     warn: (message) => context.reporter.note(message),
   });
-  if (network.kind === 'none' && values.has(flags.port)) throw usage("--port flag does not work with 'none' networking");
+  // A supervisor's sockets need no network; which port is whose is seen when the pod is known.
+  if (network.kind === 'none' && values.has(flags.port) && !hasPassedSockets()) throw usage("--port flag does not work with 'none' networking");
   const hostname = values.last(flags.hostname);
   const ipc = values.last(flags.ipc);
   return {
@@ -39,6 +41,7 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
     startNs: context.startNs,
     env: inheritedEnvironment(),
     log: (message) => context.reporter.debug('stage0', message),
+    warn: (message) => context.reporter.note(message),
   };
 }
 

@@ -7,6 +7,7 @@ import type { Dns, PodNetwork, PortMapping } from '../network/index.ts';
 import type { ImageManifest, PodManifest } from '../schema/index.ts';
 import type { NetworkPlan } from './network-plan.ts';
 import { networkedPod, releaseNetworks } from './network-release.ts';
+import { dividePorts, passedSockets } from './socket-activation.ts';
 import { networkKind } from './stage1-abilities.ts';
 
 const FORMAT_VERSION = 1;
@@ -32,6 +33,8 @@ export interface NetworkRequest {
   names: NameSettings;
   hostname?: string;
   log(message: string): void;
+  /** For the person, always. */
+  warn(message: string): void;
 }
 
 /** What the networks have to know of the pod. */
@@ -50,15 +53,23 @@ export interface NetworkArguments {
 }
 
 /** The pod is locked by this process. Throws RktError when a network cannot be set up; then nothing of any is left. */
-export async function connectPod(pod: PodHandle, request: NetworkRequest, { manifest, stage1, cpus }: PodParts): Promise<NetworkArguments> {
+export async function connectPod(pod: PodHandle, request: NetworkRequest, parts: PodParts): Promise<NetworkArguments> {
   writeNames(pod, request);
+  const sockets = passedSockets();
+  const { activated, others } = dividePorts(parts.manifest, sockets, (message) => request.warn(message));
+  const made = await joinNetworks(pod, request, { ...parts, ports: others });
+  // Another stage1 finds them by itself, as rkt's did.
+  const args = networkKind(parts.stage1) !== 'tap' ? [] : activated.map(({ fd, port }) => `--listen=${fd}=${port}`);
+  return { args: [...made.args, ...args], inherit: [...made.inherit, ...sockets.map(({ fd }) => fd)] };
+}
+
+async function joinNetworks(pod: PodHandle, request: NetworkRequest, { manifest, stage1, cpus, ports }: PodParts & { ports: readonly PortMapping[] }): Promise<NetworkArguments> {
   const { network: plan } = request;
   const kind = networkKind(stage1);
   const without = kind === 'host' ? 'host' : plan.kind === 'none' ? 'none' : undefined;
-  if (without !== undefined && (manifest.ports ?? []).length > 0) throw new RktError('USAGE', `--port flag does not work with '${without}' networking`);
+  if (without !== undefined && ports.length > 0) throw new RktError('USAGE', `--port flag does not work with '${without}' networking`);
   if (plan.kind === 'none' || plan.kind === 'host' || kind !== 'tap') return { args: [], inherit: [] };
-  const { collide, portMappings, setUpPodNetwork } = await import('../network/index.ts');
-  const ports = portMappings(manifest);
+  const { collide, setUpPodNetwork } = await import('../network/index.ts');
   if (plan.kind === 'user') return connectUserNetwork(pod, request, ports);
 
   const { pluginDirs } = plan;

@@ -122,6 +122,10 @@ export type HostMessage =
       /** What the app wrote: the disk it is on and the app's number there, from 1. Null: nothing was kept. */
       written: { serial: string; layer: number } | null;
     }
+  /** What the running apps use; answered by `usage`. */
+  | { type: 'usage'; request: number }
+  /** The processes of an app; answered by `processes` or `failed`. */
+  | { type: 'processes'; request: number; app: string }
   /** Answers `endorse`: PodKeyEndorsement of src/tpm/evidence.ts with bytes in hexadecimal, or why there is none. */
   | { type: 'endorsement'; request: number; endorsement: { attest: string; signature: string; certificatesPem: string; endorsementKeyCertificatesPem: string } | null; error?: string };
 
@@ -146,6 +150,9 @@ export type AgentMessage =
   /** Something the host asked for did not happen. Names the app and the step; with `request` it answers that. */
   | { type: 'failed'; request?: number; app?: string; step: string; message: string; exitCode?: number }
   | { type: 'pong'; request: number }
+  | { type: 'usage'; request: number; uptimeMs: number; memoryTotalBytes: number; network: { receivedBytes: number; sentBytes: number }; apps: AppUsage[] }
+  /** `total` may be more than are told of. */
+  | { type: 'processes'; request: number; uptimeMs: number; total: number; processes: ProcessInfo[] }
   /** The agent is about to extend these events into the pod's TPM, in this order: records of the event log, hexadecimal. */
   | { type: 'measuring'; records: string[] }
   /** The agent wants the host's word for the key (by its name, hexadecimal) that signs the pod's quotes. */
@@ -156,8 +163,49 @@ export type AgentMessage =
   /** All apps have ended and the writable disk is unmounted: nothing is lost if the VM is stopped now. */
   | { type: 'halted'; uptimeMs: number };
 
+/** Counters go on through restarts of the app. */
+export interface AppUsage {
+  app: string;
+  cpuMicroseconds: number;
+  memoryBytes: number;
+  memoryPeakBytes: number;
+  /** Null: none of its own. */
+  memoryLimitBytes: number | null;
+  /** Threads, too. */
+  processes: number;
+  processesLimit: number | null;
+  /** From and to disks. */
+  readBytes: number;
+  writtenBytes: number;
+}
+
+export interface ProcessInfo {
+  /** In the guest. */
+  pid: number;
+  parentPid: number;
+  /** A name of the app's /etc/passwd, or a number. */
+  user: string;
+  /** A letter of proc(5). */
+  state: string;
+  /** Device number; 0: none. */
+  terminal: number;
+  cpuMs: number;
+  /** On the clock of `uptimeMs`. */
+  startedMs: number;
+  /** Arguments, or the kernel's name for it in brackets. */
+  command: string;
+}
+
 /** First frame on a connection to STREAM_PORT; raw bytes of that stream follow, half-close ends it. */
 export interface StreamHeader {
   process: ProcessId;
   stream: StreamName;
+}
+
+/**
+ * The other kind of first frame: the connection is for a TCP port of the guest. The agent answers with one byte, 0 or the errno
+ * (Linux's) with which connecting to the port on the guest's loopback failed, which ends the connection; raw bytes follow both ways.
+ */
+export interface ForwardHeader {
+  forward: number;
 }

@@ -24,7 +24,7 @@ t.test('other entrypoints', async (t) => {
   t.same(parseEnterArguments(['--pid=5', '--appname=a', '--', 'ls', '--net=x']), { pid: 5, app: 'a', command: ['ls', '--net=x'] });
   t.throws(() => parseEnterArguments(['--appname=a', '--']), /no command/);
   t.throws(() => parseEnterArguments(['--', 'ls']), /--appname/);
-  t.same(parseStopArguments(['--force', UUID]), { uuid: UUID, force: true });
+  t.same(parseStopArguments(['--force', UUID]), { uuid: UUID, force: true, graceMs: 10_000 });
 });
 
 t.test('quantities', async (t) => {

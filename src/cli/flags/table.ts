@@ -151,6 +151,9 @@ export const prettyPrint = flag({ name: 'pretty-print', scope: 'command', help: 
 export const uuidFile = flag({ name: 'uuid-file', scope: 'command', placeholder: 'FILE', help: 'read pod UUID from file instead of argument', parse: values.nonEmpty });
 export const force = toggle('force', 'command', 'forced stopping');
 export const stopGracePeriod = flag({ name: 'grace-period', scope: 'command', placeholder: 'DURATION', help: 'what the apps get to end by themselves before they are killed', defaultText: '10s', parse: values.stopGracePeriod });
+export const noStream = toggle('no-stream', 'command', 'print one result and end');
+export const interval = flag({ name: 'interval', scope: 'command', placeholder: 'DURATION', help: 'time between two results', defaultText: '1s', parse: values.interval });
+export const address = flag({ name: 'address', scope: 'command', placeholder: 'IP,…', help: 'addresses of this host to listen on', defaultText: '127.0.0.1', parse: values.addresses });
 export const app = flag({ name: 'app', scope: 'command', placeholder: 'NAME', help: 'name of the app within the pod', parse: values.appName });
 /** `false` and `0s`: do not wait. `true` and negative durations: wait without limit. */
 const waitValue = (value: string): number => {

@@ -1,5 +1,6 @@
 /** Parsers of flag values. Each throws an Error that says what was expected. */
 import { RktError } from '../../error.ts';
+import { isIpAddress } from '../../schema/ip-address.ts';
 import { isACIdentifier, isACName } from '../../schema/names.ts';
 import { quantityNano, quantityUnits, QUANTITY_EXPECTATION } from '../../schema/quantity.ts';
 import type { Platform } from '../../schema/platform.ts';
@@ -86,6 +87,12 @@ export function sizeBytes(value: string): number {
   return bytes;
 }
 
+export function addresses(value: string): string[] {
+  const wrong = list(value).find((address) => !isIpAddress(address));
+  if (wrong !== undefined) throw new Error(`${JSON.stringify(wrong)} is not an IP address`);
+  return list(value);
+}
+
 export function wholeNumber(minimum: number, maximum: number): (value: string) => number {
   return (value) => {
     const number = Number(value);
@@ -112,6 +119,13 @@ export function stopGracePeriod(value: string): number {
   const milliseconds = duration(value);
   if (milliseconds < 0 || milliseconds > GRACE_MAX_MS) throw new Error('expected a duration from 0s to 24h');
   return Math.round(milliseconds);
+}
+
+/** Milliseconds. */
+export function interval(value: string): number {
+  const milliseconds = duration(value);
+  if (milliseconds < 100) throw new Error('expected a duration from 100ms on');
+  return milliseconds;
 }
 
 /** An annotation whose text is checked by the code that will read it. */
