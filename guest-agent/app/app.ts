@@ -7,6 +7,7 @@ import { after } from '../../runtime/loop.ts';
 import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import type { Confinement } from '../confine.ts';
 import type { FilesOfApp } from '../files/file-server.ts';
+import { metadataUrl } from '../forward/metadata.ts';
 import type { AppPlace, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
 import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
@@ -56,6 +57,7 @@ interface AppParts {
   place: AppPlace;
   identity: Identity;
   confinement: Confinement;
+  metadataUrl: string | undefined;
   warn: (message: string) => void;
 }
 
@@ -92,7 +94,7 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
   const identity = place.root.inside(() => identityOf(manifest));
   streams.setOwner(identity);
   const confinement = confinementOf({ isolation, identity, place, insecure: start.insecure, machine });
-  return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, warn });
+  return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, warn, metadataUrl: metadataUrl(start) });
 }
 
 function identityOf(manifest: AppManifest): Identity {
@@ -113,6 +115,7 @@ export class App {
   readonly #identity: Identity;
   readonly #confinement: Confinement;
   readonly #warn: (message: string) => void;
+  readonly #metadataUrl: string | undefined;
   /** The main process or an event handler. */
   #current: RunningProcess | undefined;
   #memoryKills = 0;
@@ -130,6 +133,7 @@ export class App {
     this.#identity = parts.identity;
     this.#confinement = parts.confinement;
     this.#warn = parts.warn;
+    this.#metadataUrl = parts.metadataUrl;
   }
 
   get name(): string {
@@ -253,6 +257,7 @@ export class App {
       appName: this.name,
       identity: this.#identity,
       variables: this.manifest.environment,
+      metadataUrl: this.#metadataUrl,
       extra: extraEnvironment,
       hasTerminal,
     });

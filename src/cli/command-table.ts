@@ -275,6 +275,17 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     load: () => import('./commands/list.ts'),
   },
   {
+    name: 'metadata-service',
+    usage: '',
+    summary: 'Tell apps of registered pods who they are, and sign for them',
+    description: 'The service of the App Container specification. Pods are registered with `rkt run --mds-register`. Runs until it is ended.',
+    flags: [flags.listenPort],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/metadata-service.ts'),
+  },
+  {
     name: 'network check',
     usage: '[UUID ...]',
     summary: 'Check networks and what pods have of them',

@@ -35,6 +35,7 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
     insecure: { ...context.insecure },
     machine: machineOptions(values, context),
     timing: values.last(flags.timing) ?? false,
+    mdsRegister: values.last(flags.mdsRegister) ?? false,
     debug: context.debug,
     startNs: context.startNs,
     env: inheritedEnvironment(),

@@ -8,7 +8,7 @@ import { currentPath, movePod, pathInPod, POD_FILES, readPodManifest, syncMoves 
 import type { PodHandle } from '../pod/index.ts';
 import { parseImageManifest } from '../schema/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
-import { entrypointPath, interfaceVersion } from './entrypoint.ts';
+import { annotationValue, entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
 import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
@@ -25,6 +25,8 @@ export interface RunRequest extends NetworkRequest {
   /** Replaces, field by field, what `prepare` has kept. */
   machine: MachineOptions;
   timing: boolean;
+  /** Make the pod known to the metadata service. */
+  mdsRegister: boolean;
   debug: boolean;
   /** CLOCK_MONOTONIC nanoseconds when `rkt` was started. */
   startNs: bigint;
@@ -45,6 +47,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const machine = machineOf(pod, request);
   if (request.interactive && machine.sealed === true) throw new RktError('USAGE', 'a sealed pod takes no input: --sealed excludes --interactive');
   const args = await stage1Arguments(pod, request, { stage1, machine });
+  if (request.mdsRegister) args.push(...await registerWithMetadata(pod, stage1, request));
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
   const argv = [entrypoint, ...args, ...network.args, pod.uuid];
 
@@ -71,6 +74,17 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
     env: { ...request.env, RKT_LOCK_FD: String(pod.fd), RKT_START_NS: String(request.startNs) },
     inherit: [pod.fd, ...network.inherit],
   });
+}
+
+/** Annotation of a stage1 that leads the guest's connections to the service by itself; others are told the token as rkt's were. */
+const METADATA_ANNOTATION = 'rkt/metadata';
+
+async function registerWithMetadata(pod: PodHandle, stage1: ImageManifest, request: RunRequest): Promise<string[]> {
+  const { registerPod, registrationSocket } = await import('../metadata/index.ts');
+  const apps = readPodManifest(pod).apps.map(({ name }) => name);
+  const token = await registerPod(pod, { socket: registrationSocket(process.env), apps, log: request.log });
+  // Arguments can be read by everybody on this host.
+  return annotationValue(stage1, METADATA_ANNOTATION) === 'vsock' ? [] : [`--mds-token=${token}`];
 }
 
 /** What `prepare` has kept, and what this start says. */
