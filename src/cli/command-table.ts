@@ -170,6 +170,18 @@ Use --grace-period=0s to effectively disable the grace period.`,
     load: () => import('./commands/gc.ts'),
   },
   {
+    name: 'generate systemd',
+    usage: 'POD | IMAGE [-- image-args...[---]]...',
+    summary: 'Write a unit of systemd that runs a pod',
+    description: `With the arguments of \`rkt run\`, the unit runs just that. With the UUID of a pod it runs such a pod: the same manifest, which
+names images by ID, started with the same flags. Where apps expect to be activated on a published port, a .socket unit comes with it.\n\n${IMAGE_GRAMMAR}`,
+    flags: [flags.unitFiles, flags.unitName, flags.unitRestart, flags.unitSlice, ...flags.PREPARE_FLAGS, ...flags.START_FLAGS, flags.uuidFileSave, ...flags.APP_FLAGS],
+    needsRoot: false,
+    grammar: 'images',
+    appArguments: true,
+    load: () => import('./commands/generate-systemd.ts'),
+  },
+  {
     name: 'image cat-manifest',
     usage: 'IMAGE',
     summary: 'Inspect and print the image manifest',
@@ -414,4 +426,4 @@ With --tuf, images of registries below PREFIX must be named by the repository of
 ];
 
 /** First words of commands with two. */
-export const GROUPS: Readonly<Record<string, string>> = { attest: 'Predict, show and verify what is measured of pods', image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };
+export const GROUPS: Readonly<Record<string, string>> = { attest: 'Predict, show and verify what is measured of pods', generate: 'Write files for other programs', image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };

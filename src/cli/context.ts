@@ -18,6 +18,8 @@ export interface CommandContext {
   /** Directories of configuration, lowest precedence first: system, local, user. */
   readonly configDirs: readonly string[];
   readonly trustKeysFromHttps: boolean;
+  /** Flags of rkt itself, before the command and behind it. */
+  readonly globals: FlagValues;
   readonly cwd: string;
   /** Where rkt is installed: the directory that holds `dist/`. */
   readonly installDir: string;
@@ -55,6 +57,7 @@ export function createContext(globals: FlagValues, reporter: Reporter, surroundi
   return {
     ...surroundings,
     reporter,
+    globals,
     debug: globals.last(flags.debug) ?? false,
     insecure: globals.last(flags.insecure) ?? SECURE,
     localConfigDir,

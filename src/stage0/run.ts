@@ -1,5 +1,5 @@
 /** Starts a prepared pod: this process becomes its stage1, keeping pid and lock. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
@@ -25,6 +25,8 @@ export interface RunRequest extends NetworkRequest {
   /** Replaces, field by field, what `prepare` has kept. */
   machine: MachineOptions;
   timing: boolean;
+  /** Flags of this command line that are kept in the pod directory for whoever wants to start such a pod again. */
+  startFlags: readonly string[];
   /** Make the pod known to the metadata service. */
   mdsRegister: boolean;
   debug: boolean;
@@ -61,6 +63,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
     await measureIntoHostTpm({ dataDir: pod.dataDir, uuid: pod.uuid, manifest: readFileSync(pathInPod(pod, POD_FILES.manifest), 'utf8') });
   }
 
+  if (request.startFlags.length > 0) writeFileSync(pathInPod(pod, POD_FILES.startFlags), `${JSON.stringify(request.startFlags)}\n`, { mode: FILE_MODE });
   movePod(pod, 'run');
   await syncMoves(pod);
   const podDir = currentPath(pod);
@@ -86,6 +89,8 @@ async function registerWithMetadata(pod: PodHandle, stage1: ImageManifest, reque
   // Arguments can be read by everybody on this host.
   return annotationValue(stage1, METADATA_ANNOTATION) === 'vsock' ? [] : [`--mds-token=${token}`];
 }
+
+const FILE_MODE = 0o640;
 
 /** What `prepare` has kept, and what this start says. */
 export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>): MachineOptions {
@@ -140,7 +145,7 @@ export function readStage1Manifest(pod: PodHandle): ImageManifest {
   return parseImageManifest(readFileSync(pathInPod(pod, POD_FILES.stage1Manifest), 'utf8'), `${currentPath(pod)}/${POD_FILES.stage1Manifest}`);
 }
 
-function readMachineOptions(pod: PodHandle): MachineOptions {
+export function readMachineOptions(pod: PodHandle): MachineOptions {
   try {
     return JSON.parse(readFileSync(pathInPod(pod, POD_FILES.stage1Options), 'utf8')) as MachineOptions;
   } catch (error) {

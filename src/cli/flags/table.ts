@@ -167,6 +167,12 @@ export const tuf = flag({ name: 'tuf', scope: 'command', placeholder: 'URL', hel
 // Metadata service
 export const listenPort = flag({ name: 'listen-port', scope: 'command', placeholder: 'PORT', help: 'serve pods on this TCP port, too, for stage1 images that need it', bareValue: '18112', parse: values.wholeNumber(1, 65535) });
 
+// Units of systemd
+export const unitName = flag({ name: 'unit-name', scope: 'command', placeholder: 'NAME', help: 'name of the unit, without .service', defaultText: 'rkt- and the name of the first app', parse: values.nonEmpty });
+export const unitFiles = toggle('files', 'command', 'write the units to files in the current directory, and print their paths');
+export const unitRestart = flag({ name: 'restart-policy', scope: 'command', placeholder: 'no|on-success|on-failure|on-abnormal|on-watchdog|on-abort|always', help: 'when systemd starts the pod again', defaultText: 'on-failure', parse: values.oneOf('no', 'on-success', 'on-failure', 'on-abnormal', 'on-watchdog', 'on-abort', 'always') });
+export const unitSlice = flag({ name: 'slice', scope: 'command', placeholder: 'SLICE', help: 'slice in which the pod runs, such as machine.slice', parse: values.unitSlice });
+
 // Attestation
 export const logFormat = flag({ name: 'format', scope: 'command', placeholder: 'text|json|binary|cel', help: "choose the output format; binary: TCG's crypto-agile log, cel: TCG's canonical event log in JSON", defaultText: 'text', parse: values.oneOf('text', 'json', 'binary', 'cel') });
 export const pcrFormat = flag({ name: 'format', scope: 'command', placeholder: 'text|json', help: 'choose the output format', defaultText: 'text', parse: values.oneOf('text', 'json') });
