@@ -99,6 +99,17 @@ is made, and nothing is left behind but the fetched images. PCR 15, which holds 
     load: () => import('./commands/cat-manifest.ts'),
   },
   {
+    name: 'completion',
+    usage: 'bash | zsh | fish',
+    summary: 'Print what a shell needs to complete commands, flags, pods and images',
+    description: `In bash: source <(rkt completion bash). In zsh: source <(rkt completion zsh). In fish: rkt completion fish | source`,
+    flags: [],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/completion.ts'),
+  },
+  {
     name: 'config',
     usage: '',
     summary: 'Print configuration for each stage in JSON format',

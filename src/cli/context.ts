@@ -3,6 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { readConfig } from '../stage0/config.ts';
 import type { Config } from '../stage0/config.ts';
+import type { CommandSet } from './command.ts';
 import type { FlagValues } from './flags/flag.ts';
 import { SECURE } from './flags/insecure.ts';
 import type { InsecureOptions } from './flags/insecure.ts';
@@ -11,6 +12,7 @@ import { userConfigDir as ownConfigDir, userDataDir } from './own-directories.ts
 import type { Reporter } from './reporter.ts';
 
 export interface CommandContext {
+  readonly commands: CommandSet;
   readonly reporter: Reporter;
   readonly debug: boolean;
   readonly insecure: InsecureOptions;
@@ -45,7 +47,7 @@ const DEFAULT_DATA_DIR = '/var/lib/rkt';
 const DEFAULT_SYSTEM_CONFIG_DIR = '/usr/lib/rkt';
 const DEFAULT_LOCAL_CONFIG_DIR = '/etc/rkt';
 
-export function createContext(globals: FlagValues, reporter: Reporter, surroundings: Surroundings): CommandContext {
+export function createContext(globals: FlagValues, reporter: Reporter, surroundings: Surroundings & { commands: CommandSet }): CommandContext {
   const { cwd, uid } = surroundings;
   const absolute = (path: string): string => resolve(cwd, path);
   const localConfigDir = absolute(globals.last(flags.localConfig) ?? DEFAULT_LOCAL_CONFIG_DIR);

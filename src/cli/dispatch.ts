@@ -110,7 +110,7 @@ async function runCommand(spec: CommandSpec, { globals, rest }: Addressed, runni
   try {
     const parsed = parse(spec, rest, globals);
     reporter = running.reporterOf(command, globals);
-    const context = createContext(globals, reporter, options);
+    const context = createContext(globals, reporter, { ...options, commands: { all: COMMANDS, groups: GROUPS } });
     if (spec.needsRoot && !isOwnDirectory(context.dataDir(), options.uid)) {
       reporter.note('cannot run as unprivileged user');
       return FAILURE_STATUS;
