@@ -92,6 +92,7 @@ function parseStart(message: object): StartMessage {
     },
     hostLogHex: fields['hostLogHex'] === null ? null : asHex(fields['hostLogHex'], 'hostLogHex'),
     sealed: asBoolean(fields['sealed'], 'sealed'),
+    ...(fields['metadataToken'] === undefined ? {} : { metadataToken: asHex(fields['metadataToken'], 'metadataToken') }),
   };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Builds all of dist/: the command line, `rkt/attest`, the runtime programs, and the two stage1 images, the one for virtual machines
+ * Builds all of dist/: the command line, its manual pages, `rkt/attest`, the runtime programs, and the two stage1 images, the one for virtual machines
  * with the best kernel at hand (the own one if `npm run build:kernel` has made it, else Debian's prebuilt cloud kernel with the modules a pod needs).
  * Incremental: what has not changed is left alone.
  */
@@ -12,6 +12,7 @@ import { buildInitramfs } from '../initramfs/build.ts';
 import { modulesFor } from '../initramfs/modules.ts';
 import { buildAttest } from './build-attest.ts';
 import { buildCli } from './build-cli.ts';
+import { buildMan } from './build-man.ts';
 import { buildProgram } from './build-runtime.ts';
 import { FLY_FLAVOR, kvmFlavor, packageStage1 } from './package-stage1.ts';
 
@@ -25,6 +26,7 @@ const progress = (message: string): void => console.log(`  ${message}`);
 console.log('Building the command line');
 await buildCli();
 await buildAttest();
+buildMan();
 
 console.log('Building monitor and agent');
 mkdirSync(STAGE1, { recursive: true });

@@ -17,13 +17,13 @@ export interface Flavor {
   annotations: Readonly<Record<string, string>>;
 }
 
-/** A virtual machine: it reads disks, and networks are stage0's, which hands over descriptors of tap devices. */
+/** A virtual machine: it reads disks, networks are stage0's, which hands over descriptors of tap devices, and the metadata service is reached over vsock. */
 export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
   return {
     name: 'coreos.com/rkt/stage1-kvm',
     entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'enter', 'export', 'gc', 'predict', 'stop'],
     files: ['initramfs', 'kernel'],
-    annotations: { 'rkt/rootfs': 'disk', 'rkt/network': 'tap', 'rkt/kernel-source': kernel.source, 'rkt/kernel-release': kernel.release },
+    annotations: { 'rkt/rootfs': 'disk', 'rkt/network': 'tap', 'rkt/metadata': 'vsock', 'rkt/kernel-source': kernel.source, 'rkt/kernel-release': kernel.release },
   };
 }
 

@@ -26,6 +26,7 @@ import { notifySupervisor, SupervisorStatus } from './notify.ts';
 import { SHUTDOWN_SLACK_MS } from './stop.ts';
 import { parseRunArguments, SHUTDOWN_GRACE_MS, type RunOptions } from './options.ts';
 import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
+import { readMetadataToken } from './pod/metadata-token.ts';
 import { reportOutOfMemory } from './pod/memory-kills.ts';
 import { startMessage, stdioOf } from './pod/start-message.ts';
 import { escapeDetector } from './relay/escape.ts';
@@ -223,6 +224,7 @@ class Supervisor {
       guestNetwork: this.#launched.guestNetwork,
       wallClockNs: wallClockNs(),
       entropyHex: hex(randomBytes(64)),
+      metadataToken: readMetadataToken(),
       resolvConf: this.#configurationFile('resolv', '/etc/resolv.conf', 'rkt-resolv.conf'),
       hostsFile: this.#configurationFile('hosts', '/etc/hosts', 'rkt-hosts'),
     }));

@@ -8,6 +8,7 @@ import type { ExitStatus, ProcessId, Stdio } from '../../src/wire/messages.ts';
 import { Listeners } from '../activation/listeners.ts';
 import type { Confinement } from '../confine.ts';
 import type { FilesOfApp } from '../files/file-server.ts';
+import { metadataUrl } from '../forward/metadata.ts';
 import type { AppPlace, AppRoot, Machine, MemoryKills } from '../machine/machine.ts';
 import type { ExecMessage, StartMessage } from '../messages.ts';
 import { NOTIFY_PATH, openNotifySocket } from '../notify/notify-socket.ts';
@@ -58,6 +59,7 @@ interface AppParts {
   place: AppPlace;
   identity: Identity;
   confinement: Confinement;
+  metadataUrl: string | undefined;
   warn: (message: string) => void;
   /** Undefined: the app is not socket-activated. */
   listeners: Listeners | undefined;
@@ -100,7 +102,7 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
     streams.setOwner(identity);
     const confinement = confinementOf({ isolation, identity, place, insecure: start.insecure, machine });
     const listeners = manifest.listenPorts.length === 0 ? undefined : new Listeners(manifest.listenPorts);
-    return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, listeners, warn });
+    return new App({ manifest, process: startApp.process, stdio: startApp.stdio, streams, place, identity, confinement, listeners, metadataUrl: metadataUrl(start), warn });
   } catch (error) {
     streams.abandon();
     throw error;
@@ -126,6 +128,7 @@ export class App {
   readonly #confinement: Confinement;
   readonly #warn: (message: string) => void;
   readonly #listeners: Listeners | undefined;
+  readonly #metadataUrl: string | undefined;
   /** The main process or an event handler. */
   #current: RunningProcess | undefined;
   #memoryKills = 0;
@@ -144,6 +147,7 @@ export class App {
     this.#confinement = parts.confinement;
     this.#warn = parts.warn;
     this.#listeners = parts.listeners;
+    this.#metadataUrl = parts.metadataUrl;
   }
 
   get name(): string {
@@ -287,6 +291,7 @@ export class App {
       appName: this.name,
       identity: this.#identity,
       variables: this.manifest.environment,
+      metadataUrl: this.#metadataUrl,
       extra: extraEnvironment,
       hasTerminal,
     });

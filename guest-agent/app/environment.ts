@@ -7,12 +7,14 @@ export interface EnvironmentOptions {
   appName: string;
   identity: Identity;
   variables: readonly { name: string; value: string }[];
+  /** Absent: the pod is not known to a metadata service. */
+  metadataUrl?: string;
   /** Later than everything else. */
   extra?: Record<string, string>;
   hasTerminal: boolean;
 }
 
-export function buildEnvironment({ appName, identity, variables, extra, hasTerminal }: EnvironmentOptions): Map<string, string> {
+export function buildEnvironment({ appName, identity, variables, metadataUrl, extra, hasTerminal }: EnvironmentOptions): Map<string, string> {
   const environment = new Map<string, string>([['PATH', DEFAULT_PATH]]);
   const { account } = identity;
   environment.set('HOME', account?.home || (identity.uid === 0 ? '/root' : '/'));
@@ -24,6 +26,7 @@ export function buildEnvironment({ appName, identity, variables, extra, hasTermi
   if (hasTerminal) environment.set('TERM', 'xterm');
   for (const { name, value } of variables) environment.set(name, value);
   environment.set('AC_APP_NAME', appName);
+  if (metadataUrl !== undefined) environment.set('AC_METADATA_URL', metadataUrl);
   for (const [name, value] of Object.entries(extra ?? {})) environment.set(name, value);
   return environment;
 }

@@ -196,6 +196,17 @@ is made, and nothing is left behind but the fetched images. PCR 15, which holds 
     load: () => import('./commands/cat-manifest.ts'),
   },
   {
+    name: 'completion',
+    usage: 'bash | zsh | fish',
+    summary: 'Print what a shell needs to complete commands, flags, pods and images',
+    description: `In bash: source <(rkt completion bash). In zsh: source <(rkt completion zsh). In fish: rkt completion fish | source`,
+    flags: [],
+    needsRoot: false,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/completion.ts'),
+  },
+  {
     name: 'config',
     usage: '',
     summary: 'Print configuration for each stage in JSON format',
@@ -265,6 +276,18 @@ Use --grace-period=0s to effectively disable the grace period.`,
     grammar: 'arguments',
     interspersed: true,
     load: () => import('./commands/gc.ts'),
+  },
+  {
+    name: 'generate systemd',
+    usage: 'POD | IMAGE [-- image-args...[---]]...',
+    summary: 'Write a unit of systemd that runs a pod',
+    description: `With the arguments of \`rkt run\`, the unit runs just that. With the UUID of a pod it runs such a pod: the same manifest, which
+names images by ID, started with the same flags. Where apps expect to be activated on a published port, a .socket unit comes with it.\n\n${IMAGE_GRAMMAR}`,
+    flags: [flags.unitFiles, flags.unitName, flags.unitRestart, flags.unitSlice, ...flags.PREPARE_FLAGS, ...flags.START_FLAGS, flags.uuidFileSave, ...flags.APP_FLAGS],
+    needsRoot: false,
+    grammar: 'images',
+    appArguments: true,
+    load: () => import('./commands/generate-systemd.ts'),
   },
   {
     name: 'image cat-manifest',
@@ -370,6 +393,17 @@ what was exported gives the same image ID where that is possible; rkt says so wh
     grammar: 'arguments',
     interspersed: true,
     load: () => import('./commands/list.ts'),
+  },
+  {
+    name: 'metadata-service',
+    usage: '',
+    summary: 'Tell apps of registered pods who they are, and sign for them',
+    description: 'The service of the App Container specification. Pods are registered with `rkt run --mds-register`. Runs until it is ended.',
+    flags: [flags.listenPort],
+    needsRoot: true,
+    grammar: 'arguments',
+    interspersed: true,
+    load: () => import('./commands/metadata-service.ts'),
   },
   {
     name: 'network check',
@@ -535,4 +569,4 @@ With --tuf, images of registries below PREFIX must be named by the repository of
 ];
 
 /** First words of commands with two. */
-export const GROUPS: Readonly<Record<string, string>> = { app: 'Change the apps of a running pod', attest: 'Predict, show and verify what is measured of pods', image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };
+export const GROUPS: Readonly<Record<string, string>> = { app: 'Change the apps of a running pod', attest: 'Predict, show and verify what is measured of pods', generate: 'Write files for other programs', image: 'Operate on image(s) in the local store', network: 'Look at the networks of pods' };

@@ -4,6 +4,12 @@ import type { AnyFlag, FlagValues } from './flags/flag.ts';
 import type { ImageCommandLine } from './flags/image-arguments.ts';
 import type { Outcome } from './reporter.ts';
 
+export interface CommandSet {
+  readonly all: readonly CommandSpec[];
+  /** First words of commands with two, and what they are about. */
+  readonly groups: Readonly<Record<string, string>>;
+}
+
 export interface ArgumentInput {
   values: FlagValues;
   positional: string[];

@@ -3,6 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { readConfig } from '../stage0/config.ts';
 import type { Config } from '../stage0/config.ts';
+import type { CommandSet } from './command.ts';
 import type { FlagValues } from './flags/flag.ts';
 import { SECURE } from './flags/insecure.ts';
 import type { InsecureOptions } from './flags/insecure.ts';
@@ -11,6 +12,7 @@ import { userConfigDir as ownConfigDir, userDataDir } from './own-directories.ts
 import type { Reporter } from './reporter.ts';
 
 export interface CommandContext {
+  readonly commands: CommandSet;
   readonly reporter: Reporter;
   readonly debug: boolean;
   readonly insecure: InsecureOptions;
@@ -18,6 +20,8 @@ export interface CommandContext {
   /** Directories of configuration, lowest precedence first: system, local, user. */
   readonly configDirs: readonly string[];
   readonly trustKeysFromHttps: boolean;
+  /** Flags of rkt itself, before the command and behind it. */
+  readonly globals: FlagValues;
   readonly cwd: string;
   /** Where rkt is installed: the directory that holds `dist/`. */
   readonly installDir: string;
@@ -43,7 +47,7 @@ const DEFAULT_DATA_DIR = '/var/lib/rkt';
 const DEFAULT_SYSTEM_CONFIG_DIR = '/usr/lib/rkt';
 const DEFAULT_LOCAL_CONFIG_DIR = '/etc/rkt';
 
-export function createContext(globals: FlagValues, reporter: Reporter, surroundings: Surroundings): CommandContext {
+export function createContext(globals: FlagValues, reporter: Reporter, surroundings: Surroundings & { commands: CommandSet }): CommandContext {
   const { cwd, uid } = surroundings;
   const absolute = (path: string): string => resolve(cwd, path);
   const localConfigDir = absolute(globals.last(flags.localConfig) ?? DEFAULT_LOCAL_CONFIG_DIR);
@@ -55,6 +59,7 @@ export function createContext(globals: FlagValues, reporter: Reporter, surroundi
   return {
     ...surroundings,
     reporter,
+    globals,
     debug: globals.last(flags.debug) ?? false,
     insecure: globals.last(flags.insecure) ?? SECURE,
     localConfigDir,

@@ -55,7 +55,7 @@ function address(argv: readonly string[]): Addressed {
   let help = false;
   const skipFlags = (start: number): number => {
     try {
-      return readFlags(argv, start, { flags: flags.GLOBAL_FLAGS, sink: (flag, value) => globals.add(flag, value) }).next;
+      return readFlags(argv, start, { flags: flags.GLOBAL_FLAGS, sink: (flag, value, text) => globals.add(flag, value, text) }).next;
     } catch (error) {
       if (!(error instanceof HelpRequested)) throw error;
       help = true;
@@ -110,7 +110,7 @@ async function runCommand(spec: CommandSpec, { globals, rest }: Addressed, runni
   try {
     const parsed = parse(spec, rest, globals);
     reporter = running.reporterOf(command, globals);
-    const context = createContext(globals, reporter, options);
+    const context = createContext(globals, reporter, { ...options, commands: { all: COMMANDS, groups: GROUPS } });
     if (spec.needsRoot && !isOwnDirectory(context.dataDir(), options.uid)) {
       reporter.note('cannot run as unprivileged user');
       return FAILURE_STATUS;
@@ -143,7 +143,7 @@ function parse(spec: CommandSpec, argv: readonly string[], globals: FlagValues):
 }
 
 function moveGlobals(from: FlagValues, to: FlagValues): void {
-  for (const flag of flags.GLOBAL_FLAGS) for (const value of from.all(flag)) to.add(flag, value);
+  for (const { flag, value, text } of from.given()) if (flags.GLOBAL_FLAGS.includes(flag)) to.add(flag, value, text);
 }
 
 function withContext<T>(context: string, work: () => T): T {

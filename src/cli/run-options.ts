@@ -9,6 +9,7 @@ import { usage } from './flags/flag.ts';
 import type { FlagValues } from './flags/flag.ts';
 import { combineNetworks } from './flags/network.ts';
 import type { NetworkChoice } from './flags/network.ts';
+import { flagArguments, isStartFlag } from './flags/rebuild.ts';
 import { networkDirectories } from './network-directories.ts';
 import * as flags from './flags/table.ts';
 import { machineOptions } from './pod-options.ts';
@@ -37,6 +38,8 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
     insecure: { ...context.insecure },
     machine: machineOptions(values, context),
     timing: values.last(flags.timing) ?? false,
+    startFlags: flagArguments([...context.globals.given(), ...values.given()].filter(({ flag }) => isStartFlag(flag)), context.cwd),
+    mdsRegister: values.last(flags.mdsRegister) ?? false,
     debug: context.debug,
     startNs: context.startNs,
     env: inheritedEnvironment(),

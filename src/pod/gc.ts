@@ -25,6 +25,8 @@ export interface GcHost {
   print(stream: 'stdout' | 'stderr', line: string): void;
   /** A problem with one pod; the others go on. */
   problem(message: string, cause: unknown): void;
+  /** Lets other services forget the pod. */
+  forget(pod: PodHandle): Promise<void>;
   /** Takes the pod's networks down, if it has any. */
   cleanUpNetwork(pod: PodHandle): Promise<void>;
   /** Calls the stage1 entrypoint `gc` of the pod. */
@@ -86,6 +88,11 @@ async function moveAll(dataDir: string, host: GcHost, move: Move): Promise<void>
 export async function deletePod(pod: PodHandle, host: GcHost): Promise<boolean> {
   if (pod.directory !== 'exited-garbage' && pod.directory !== 'garbage') {
     throw new RktError('INTERNAL', `non-garbage pod "${pod.uuid}" (status "${pod.state}"), skipped`);
+  }
+  try {
+    await host.forget(pod);
+  } catch (cause) {
+    host.problem(`pod "${pod.uuid}" is still known elsewhere`, cause);
   }
   try {
     await host.cleanUpNetwork(pod);

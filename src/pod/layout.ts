@@ -19,6 +19,7 @@ export const POD_FILES = {
   stage1Manifest: 'stage1/manifest',
   stage1Rootfs: 'stage1/rootfs',
   stage1Options: 'stage1-options.json',
+  startFlags: 'start-flags.json',
   scratch: 'scratch.img',
   pid: 'pid',
   parentPid: 'ppid',

@@ -1,5 +1,5 @@
 /** Starts a prepared pod: this process becomes its stage1, keeping pid and lock. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
@@ -8,7 +8,7 @@ import { currentPath, movePod, pathInPod, POD_FILES, readPodManifest, syncMoves 
 import type { PodHandle } from '../pod/index.ts';
 import { parseImageManifest } from '../schema/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
-import { entrypointPath, interfaceVersion } from './entrypoint.ts';
+import { annotationValue, entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
 import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
@@ -26,6 +26,10 @@ export interface RunRequest extends NetworkRequest {
   /** Replaces, field by field, what `prepare` has kept. */
   machine: MachineOptions;
   timing: boolean;
+  /** Flags of this command line that are kept in the pod directory for whoever wants to start such a pod again. */
+  startFlags: readonly string[];
+  /** Make the pod known to the metadata service. */
+  mdsRegister: boolean;
   debug: boolean;
   /** CLOCK_MONOTONIC nanoseconds when `rkt` was started. */
   startNs: bigint;
@@ -48,6 +52,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const machine = machineOf(pod, request);
   if (request.interactive && machine.sealed === true) throw new RktError('USAGE', 'a sealed pod takes no input: --sealed excludes --interactive');
   const args = await stage1Arguments(pod, request, { stage1, machine, mutable });
+  if (request.mdsRegister) args.push(...await registerWithMetadata(pod, stage1, request));
   const network = await connectPod(pod, request, { manifest, stage1, cpus: machine.cpus });
   const argv = [entrypoint, ...args, ...network.args, pod.uuid];
 
@@ -61,6 +66,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
     await measureIntoHostTpm({ dataDir: pod.dataDir, uuid: pod.uuid, manifest: readFileSync(pathInPod(pod, POD_FILES.manifest), 'utf8') });
   }
 
+  if (request.startFlags.length > 0) writeFileSync(pathInPod(pod, POD_FILES.startFlags), `${JSON.stringify(request.startFlags)}\n`, { mode: FILE_MODE });
   movePod(pod, 'run');
   await syncMoves(pod);
   const podDir = currentPath(pod);
@@ -75,6 +81,19 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
     inherit: [pod.fd, ...network.inherit],
   });
 }
+
+/** Annotation of a stage1 that leads the guest's connections to the service by itself; others are told the token as rkt's were. */
+const METADATA_ANNOTATION = 'rkt/metadata';
+
+async function registerWithMetadata(pod: PodHandle, stage1: ImageManifest, request: RunRequest): Promise<string[]> {
+  const { registerPod, registrationSocket } = await import('../metadata/index.ts');
+  const apps = readPodManifest(pod).apps.map(({ name }) => name);
+  const token = await registerPod(pod, { socket: registrationSocket(process.env), apps, log: request.log });
+  // Arguments can be read by everybody on this host.
+  return annotationValue(stage1, METADATA_ANNOTATION) === 'vsock' ? [] : [`--mds-token=${token}`];
+}
+
+const FILE_MODE = 0o640;
 
 /** What `prepare` has kept, and what this start says. */
 export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>): MachineOptions {
@@ -130,7 +149,7 @@ export function readStage1Manifest(pod: PodHandle): ImageManifest {
   return parseImageManifest(readFileSync(pathInPod(pod, POD_FILES.stage1Manifest), 'utf8'), `${currentPath(pod)}/${POD_FILES.stage1Manifest}`);
 }
 
-function readMachineOptions(pod: PodHandle): MachineOptions {
+export function readMachineOptions(pod: PodHandle): MachineOptions {
   try {
     return JSON.parse(readFileSync(pathInPod(pod, POD_FILES.stage1Options), 'utf8')) as MachineOptions;
   } catch (error) {

@@ -7,6 +7,8 @@ export const CONTROL_PORT = 1024;
 export const STREAM_PORT = 1025;
 /** Host port the agent tries once when it has begun to listen. The attempt itself is the message: it may be refused. */
 export const KNOCK_PORT = 1026;
+/** The metadata service: on the guest's loopback interface for its apps, and as the port of the host that leads to the service. */
+export const METADATA_PORT = 18112;
 
 /** Chosen by whoever starts the process, unique within one pod while it lives. Apps: 1..n in manifest order; `enter`: answered in `created`. */
 export type ProcessId = number;
@@ -84,6 +86,8 @@ export type HostMessage =
       hostLogHex: string | null;
       /** From now on the host may neither run anything in the pod nor change it. */
       sealed: boolean;
+      /** Of the metadata service, hexadecimal; absent when the pod is not registered. Secret, and not measured. */
+      metadataToken?: string;
     }
   | {
       type: 'exec';

@@ -18,6 +18,8 @@ export interface StartFacts {
   guestNetwork: GuestNetwork | null;
   wallClockNs: bigint;
   entropyHex: string;
+  /** Null: the pod is not registered with a metadata service. */
+  metadataToken: string | null;
   /** The host's own configuration files, where --dns-conf-mode asks for them. */
   resolvConf: string | null;
   hostsFile: string | null;
@@ -56,6 +58,7 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
     insecure: options.insecure,
     hostLogHex: facts.hostLogHex,
     sealed: options.sealed,
+    ...(facts.metadataToken === null ? {} : { metadataToken: facts.metadataToken }),
   };
 }
 

@@ -104,7 +104,6 @@ t.test('values that are refused', async (t) => {
     ['--insecure-options=image,image', 'duplicated option "image"'],
     ['--insecure-options=everything', 'unknown option "everything"'],
     ['--accel=hax', 'expected one of: auto, kvm, tcg'],
-    ['--mds-register', '--mds-register is not supported by this version of rkt'],
     ['--dns=one.one', '"one.one" is not an IP address'],
     ['--dns-search=a,,b', 'expected a comma-separated list'],
     ['--hosts-entry=1.2.3.4', 'expected IP=NAME'],

@@ -25,6 +25,7 @@ function recorder(cleanUp?: () => void): Told {
   const host: GcHost = {
     print: (stream, line) => void told[stream].push(line),
     problem: (message) => void told.problems.push(message),
+    forget: () => Promise.resolve(),
     cleanUpNetwork: async (pod) => void told.disconnected.push(pod.uuid),
     cleanUpStage1: (pod) => {
       told.cleaned.push(pod.uuid);

@@ -30,14 +30,27 @@ export interface FlagSpec<T> {
 /** A flag of some value type, where only its name, help and the act of parsing matter. */
 export type AnyFlag = FlagSpec<unknown>;
 
+/** A flag as it was typed, to be typed again. */
+export interface GivenFlag {
+  flag: AnyFlag;
+  text: string;
+  value: unknown;
+}
+
 /** The flags that were given, in order, read back by their declarations. */
 export class FlagValues {
+  readonly #given: GivenFlag[] = [];
   readonly #values = new Map<AnyFlag, unknown[]>();
 
-  add(flag: AnyFlag, value: unknown): void {
+  add(flag: AnyFlag, value: unknown, text: string): void {
+    this.#given.push({ flag, text, value });
     const earlier = this.#values.get(flag);
     if (earlier === undefined) this.#values.set(flag, [value]);
     else earlier.push(value);
+  }
+
+  given(): readonly GivenFlag[] {
+    return this.#given;
   }
 
   has(flag: AnyFlag): boolean {
@@ -57,7 +70,7 @@ export class FlagValues {
 }
 
 /** Called for each flag as it is read. */
-export type FlagSink = (flag: AnyFlag, value: unknown) => void;
+export type FlagSink = (flag: AnyFlag, value: unknown, text: string) => void;
 
 interface Reading {
   flags: readonly AnyFlag[];
@@ -97,12 +110,12 @@ function readFlag(argv: readonly string[], index: number, reading: Reading): num
   if (flag === undefined) throw usage(`unknown flag: --${name}`);
   const inline = equals === -1 ? flag.bareValue : argument.slice(equals + 1);
   if (inline !== undefined) {
-    reading.sink(flag, parseValue(flag, inline));
+    reading.sink(flag, parseValue(flag, inline), inline);
     return 1;
   }
   const value = argv[index + 1];
   if (value === undefined) throw usage(`flag needs an argument: --${name}`);
-  reading.sink(flag, parseValue(flag, value));
+  reading.sink(flag, parseValue(flag, value), value);
   return 2;
 }
 
@@ -135,7 +148,7 @@ export function usage(message: string): RktError {
 export function readArguments(argv: readonly string[], flags: readonly AnyFlag[], options: { interspersed: boolean }): { values: FlagValues; positional: string[] } {
   const values = new FlagValues();
   const positional: string[] = [];
-  const sink: FlagSink = (flag, value) => values.add(flag, value);
+  const sink: FlagSink = (flag, value, text) => values.add(flag, value, text);
   let index = 0;
   while (index < argv.length) {
     const { next, terminated } = readFlags(argv, index, { flags, sink });

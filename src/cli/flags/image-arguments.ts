@@ -24,12 +24,12 @@ export function readImageArguments(argv: readonly string[], flags: readonly AnyF
   const images: ImageArgument[] = [];
   const withArguments = new Set<ImageArgument>();
 
-  const sink: FlagSink = (flag, value) => {
+  const sink: FlagSink = (flag, value, text) => {
     const current = images.at(-1);
     if (flag.scope === 'app' && current === undefined) throw usage(`--${flag.name} must follow an image`);
     const target = current !== undefined && (flag.scope === 'app' || flag.scope === 'pod-or-app') ? current.flags : pod;
     if (flag.once === true && target.has(flag)) throw usage(`--${flag.name} specified multiple times for the same image`);
-    target.add(flag, value);
+    target.add(flag, value, text);
   };
 
   let index = 0;

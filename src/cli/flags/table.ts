@@ -80,7 +80,7 @@ export const dnsSearch = flag({ name: 'dns-search', scope: 'pod', placeholder: '
 export const dnsOpt = flag({ name: 'dns-opt', scope: 'pod', placeholder: 'OPTION,…', help: 'DNS options of the pod', parse: values.list });
 export const dnsDomain = flag({ name: 'dns-domain', scope: 'pod', placeholder: 'DOMAIN', help: 'DNS domain of the pod', parse: values.nonEmpty });
 export const hostsEntry = flag({ name: 'hosts-entry', scope: 'pod', placeholder: 'IP=NAME,…|host', help: "entries for /etc/hosts of the pod; host: this host's file", parse: hostsEntries });
-const mdsRegister = { ...unsupported('mds-register'), bareValue: 'true' };
+export const mdsRegister = toggle('mds-register', 'pod', 'make the pod known to the metadata service, which its apps find at AC_METADATA_URL');
 
 // Apps
 export const exec = flag({ name: 'exec', scope: 'app', placeholder: 'PATH', help: 'override the exec command for the preceding image', once: true, parse: values.nonEmpty });
@@ -180,6 +180,15 @@ export const root = toggle('root', 'command', 'trust for all images, without a p
 export const insecureAllowHttp = toggle('insecure-allow-http', 'command', 'allow HTTP use for key discovery and/or retrieval');
 export const skipFingerprintReview = toggle('skip-fingerprint-review', 'command', 'accept key without fingerprint confirmation');
 export const tuf = flag({ name: 'tuf', scope: 'command', placeholder: 'URL', help: 'trust a repository of The Update Framework instead of a key', parse: values.nonEmpty });
+
+// Metadata service
+export const listenPort = flag({ name: 'listen-port', scope: 'command', placeholder: 'PORT', help: 'serve pods on this TCP port, too, for stage1 images that need it', bareValue: '18112', parse: values.wholeNumber(1, 65535) });
+
+// Units of systemd
+export const unitName = flag({ name: 'unit-name', scope: 'command', placeholder: 'NAME', help: 'name of the unit, without .service', defaultText: 'rkt- and the name of the first app', parse: values.nonEmpty });
+export const unitFiles = toggle('files', 'command', 'write the units to files in the current directory, and print their paths');
+export const unitRestart = flag({ name: 'restart-policy', scope: 'command', placeholder: 'no|on-success|on-failure|on-abnormal|on-watchdog|on-abort|always', help: 'when systemd starts the pod again', defaultText: 'on-failure', parse: values.oneOf('no', 'on-success', 'on-failure', 'on-abnormal', 'on-watchdog', 'on-abort', 'always') });
+export const unitSlice = flag({ name: 'slice', scope: 'command', placeholder: 'SLICE', help: 'slice in which the pod runs, such as machine.slice', parse: values.unitSlice });
 
 // Attestation
 export const logFormat = flag({ name: 'format', scope: 'command', placeholder: 'text|json|binary|cel', help: "choose the output format; binary: TCG's crypto-agile log, cel: TCG's canonical event log in JSON", defaultText: 'text', parse: values.oneOf('text', 'json', 'binary', 'cel') });

@@ -101,6 +101,12 @@ export function wholeNumber(minimum: number, maximum: number): (value: string) =
   };
 }
 
+/** Name of a slice unit (systemd.slice(5)). */
+export function unitSlice(value: string): string {
+  if (!/^[\w:.-]+\.slice$/.test(value)) throw new Error('expected the name of a slice, such as machine.slice');
+  return value;
+}
+
 export function groupIDs(value: string): number[] {
   return value.split(',').map((part) => wholeNumber(0, 0xffff_fffe)(part.trim()));
 }
