@@ -21,6 +21,7 @@ import { networkCards } from './vmm/network-cards.ts';
 import { qemuArguments } from './vmm/qemu-arguments.ts';
 import { findQemu, podUserId, startQemu } from './vmm/qemu.ts';
 import { machineSize } from './vmm/size.ts';
+import { startShares, type Shares } from './volumes/shares.ts';
 import { startKernelTransport } from './vsock/kernel-transport.ts';
 import { startOwnTransport } from './vsock/own-transport.ts';
 import type { Transport } from './vsock/transport.ts';
@@ -44,6 +45,7 @@ export interface PodPlan {
 export interface LaunchedPod extends PodPlan {
   transport: Transport;
   tpm: PodTpm | null;
+  shares: Shares;
   qemuPid: number;
   /** Read ends of pipes. */
   consoleFd: number;
@@ -70,6 +72,7 @@ export function planPod(options: RunOptions): PodPlan {
     size: machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus, pod: pod.limits }),
     disks,
     network: options.network.kind === 'tap' ? { taps: options.network.taps.length } : options.network.kind,
+    volumes: pod.volumes.map(({ tag }) => tag),
     vsock: options.vsock,
     tpm: pod.hasTpm,
     givesBackMemory: options.giveBackMemory,
@@ -93,6 +96,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const uid = podUserId(options.uuid);
   // First: it starts while the rest is being prepared.
   const tpm = pod.hasTpm ? new PodTpm(isRoot ? tpmUserId(options.uuid) : null) : null;
+  const shares = startShares(pod.volumes);
   // Reads all of a file that has not been measured before, which may take longer than QEMU waits for its TPM.
   const facts = tpm === null ? null : hostFacts(plan, pod.manifest, options);
   const kernelFd = readableByAll(plan.kernelFd);
@@ -112,9 +116,9 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
       program: plan.program,
       arguments: qemuArguments(machine, {
         uuid: options.uuid, ramFd, kernelFd, initramfsFd, firmwareFd: plan.firmwareFd, diskFds, commandLine: kernelCommandLine(machine, plan.format),
-        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, cards, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
+        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, cards, volumeFds: shares.qemuFds, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
       }),
-      fds: [ramFd, transport.qemuFd, ...(tpm === null ? [] : [tpm.qemuFd]), ...bootFds],
+      fds: [ramFd, transport.qemuFd, ...shares.qemuFds, ...(tpm === null ? [] : [tpm.qemuFd]), ...bootFds],
       stderrFd: errors.writeEnd,
       ownFds: [console.readEnd, errors.readEnd],
       user: isRoot ? { uid, gid: uid, groups: plan.kvmGroup === null ? [] : [plan.kvmGroup] } : null,
@@ -131,7 +135,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   transport.qemuStarted();
   if (tpm !== null) close(tpm.qemuFd);
   for (const fd of [errors.writeEnd, ...bootFds]) close(fd);
-  return { ...plan, transport, tpm, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd };
+  return { ...plan, transport, tpm, shares, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd };
 }
 
 /** QEMU opens kernel and initramfs by /proc/self/fd as its own user: a private file is copied to where that is allowed. */

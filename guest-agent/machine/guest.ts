@@ -25,6 +25,7 @@ import type { ProvidedFiles } from './provided-layer.ts';
 import { applySysctls } from './sysctl.ts';
 import { buildTemplate } from './template.ts';
 import { chooseDigest, createVerityDevice, openVerity } from './verity.ts';
+import { mountShares, unmountShares } from './volume-mounts.ts';
 import { planVolumes } from './volumes.ts';
 
 const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -90,6 +91,7 @@ export const guest: Machine = {
     const lower = await mountDisk(request);
     const plan = planVolumes(request.app, request.pod.volumes);
     plan.warnings.forEach(warn);
+    mountShares(plan.mounts, request.start.shares);
     const root = buildAppRoot(
       {
         app: request.app,
@@ -98,6 +100,7 @@ export const guest: Machine = {
         lower,
         protectPaths: !request.start.insecure.paths,
         mounts: plan.mounts,
+        shares: request.start.shares,
         terminalPath: request.terminalPath,
         etc: etcFiles(request.start),
         hasAttestation: request.start.hostLogHex !== null,
@@ -113,6 +116,7 @@ export const guest: Machine = {
   release(warn) {
     // The disk is in use for as long as an app's file system exists, and that for as long as its namespace does.
     for (const fd of state.appNamespaceFds.splice(0)) close(fd);
+    unmountShares();
     try {
       unmount(SCRATCH); // writes everything back
     } catch (error) {

@@ -5,8 +5,9 @@ import { RktError } from '../error.ts';
 import type { PodHandle } from '../pod/index.ts';
 import { parsePodManifest, PRIMARY_GROUP } from '../schema/index.ts';
 import type { ImageManifest, PodManifest } from '../schema/index.ts';
+import { checkHostVolumes } from '../stage0/host-volumes.ts';
 import { isolatorWarnings } from '../stage0/isolator-rules.ts';
-import { buildPodManifest, finishPodManifest, refuseHostVolumes, requireAppSection } from '../stage0/pod-manifest.ts';
+import { buildPodManifest, finishPodManifest, requireAppSection } from '../stage0/pod-manifest.ts';
 import { discardPod, preparePod } from '../stage0/prepare.ts';
 import { rootfsKind } from '../stage0/stage1-abilities.ts';
 import { checkMachine } from '../stage0/stage1-check.ts';
@@ -25,8 +26,29 @@ export interface MadePod {
   manifest: PodManifest;
 }
 
+type Accept = (stage1: ImageManifest) => void;
+
 /** The pod is in `prepare`, locked by this process. Warnings go to `warn`; `accept` throws when the pod's stage1 cannot do what will be asked of it. */
-export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void, accept: (stage1: ImageManifest) => void = () => undefined): Promise<MadePod> {
+export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void, accept: Accept = () => undefined): Promise<MadePod> {
+  const inspect = (manifest: PodManifest, stage1: ImageManifest): void => {
+    if (rootfsKind(stage1) === 'disk') checkHostVolumes(manifest);
+  };
+  return await make(commandLine, context, { warn, accept, inspect });
+}
+
+/** For one that is not going to run: what it would share with this host need not be here. */
+export async function makePodOnPaper(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void, accept: Accept): Promise<MadePod> {
+  return await make(commandLine, context, { warn, accept, inspect: () => undefined });
+}
+
+interface Making {
+  warn(message: string): void;
+  accept: Accept;
+  /** Before anything is made. */
+  inspect(manifest: PodManifest, stage1: ImageManifest): void;
+}
+
+async function make(commandLine: ImageCommandLine, context: CommandContext, { warn, accept, inspect }: Making): Promise<MadePod> {
   const store = openStore(context.dataDir());
   const pull = pullOptions(commandLine.pod, context, 'new');
   const choice = stage1Choice(commandLine.pod);
@@ -41,8 +63,8 @@ export async function makePod(commandLine: ImageCommandLine, context: CommandCon
   checkMachine(stage1.manifest, machine);
   accept(stage1.manifest);
   const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });
-  if (rootfsKind(stage1.manifest) === 'disk') refuseHostVolumes(manifest);
   for (const warning of warnings) warn(warning);
+  inspect(manifest, stage1.manifest);
   const log = (message: string): void => context.reporter.debug('stage0', message);
   const uuidFile = commandLine.pod.last(flags.uuidFileSave);
   const pod = preparePod({

@@ -40,6 +40,18 @@ export interface StartApp {
   stdio: Stdio;
 }
 
+/** A directory of the host that the guest can mount (virtio-fs). */
+export interface HostShare {
+  /** Of the virtio-fs device. */
+  tag: string;
+  /** Name of the volume in the pod manifest. */
+  volume: string;
+  /** Null: a volume of the pod; else of a mount of this app (`appVolume`). */
+  app: string | null;
+  /** `file`: the volume is the file named `file` in the root of the share. */
+  kind: 'directory' | 'file';
+}
+
 export interface NetworkInterface {
   /** Lower-case colon form; how the agent finds the device. */
   mac: string;
@@ -73,6 +85,8 @@ export type HostMessage =
       apps: StartApp[];
       /** virtio-blk serial of the writable disk (ext4), or tmpfs of a size. */
       scratch: { kind: 'disk'; serial: string } | { kind: 'tmpfs'; sizeBytes: number };
+      /** One for each volume of kind host. */
+      shares: HostShare[];
       network: Network | null;
       /** Nanoseconds since the epoch, decimal. */
       wallClockNs: string;

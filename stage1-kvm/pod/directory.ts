@@ -7,6 +7,7 @@ import { writeJson } from '../../runtime/linux/json-file.ts';
 import type { ExitStatus } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
 import type { ResourceLimits } from '../vmm/size.ts';
+import { parseHostVolumes, type HostVolume } from '../volumes/host-volumes.ts';
 import { parseAppDisk, parsePodApps, parsePodLimits, type AppDisk, type PodApp } from './pod.ts';
 
 export const KERNEL_PATH = 'stage1/rootfs/kernel';
@@ -24,6 +25,7 @@ export interface Pod {
   apps: { app: PodApp; disk: AppDisk }[];
   /** Of the pod as a whole. */
   limits: ResourceLimits;
+  volumes: HostVolume[];
   hasScratchDisk: boolean;
   hasTpm: boolean;
 }
@@ -35,7 +37,7 @@ export function readPod(): Pod {
     const path = `appsinfo/${app.name}/disk.json`;
     return { app, disk: parseAppDisk(path, readPodFile(path)) };
   });
-  return { manifest, apps, limits: parsePodLimits(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
+  return { manifest, apps, limits: parsePodLimits(manifest), volumes: parseHostVolumes(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
 function readPodFile(path: string): string {

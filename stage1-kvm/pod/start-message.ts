@@ -1,5 +1,5 @@
 /** The agent's first message: everything the guest needs to start the pod. Pure. */
-import { WIRE_VERSION, type HostMessage, type Network, type Stdio, type TerminalSize } from '../../src/wire/messages.ts';
+import { WIRE_VERSION, type HostMessage, type HostShare, type Network, type Stdio, type TerminalSize } from '../../src/wire/messages.ts';
 import { USER_NETWORK_MAC } from '../vmm/qemu-arguments.ts';
 import { SCRATCH_SERIAL } from '../vmm/machine.ts';
 import type { RunOptions } from '../options.ts';
@@ -12,6 +12,7 @@ export interface StartFacts {
   /** Null: standard input is no terminal. */
   terminal: TerminalSize | null;
   hasScratchDisk: boolean;
+  shares: readonly HostShare[];
   /** Null: the pod has no TPM. */
   hostLogHex: string | null;
   /** Null: there are no tap devices. */
@@ -50,6 +51,7 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
       stdio: stdioOf(options, index, facts.terminal),
     })),
     scratch: facts.hasScratchDisk ? { kind: 'disk', serial: SCRATCH_SERIAL } : { kind: 'tmpfs', sizeBytes: SCRATCH_TMPFS_BYTES },
+    shares: [...facts.shares],
     network: networkOf(options, facts),
     wallClockNs: facts.wallClockNs.toString(),
     entropyHex: facts.entropyHex,

@@ -8,7 +8,7 @@ import { concatBytes, encodeLogHeader } from '../../tpm/index.ts';
 import type { CommandContext } from '../context.ts';
 import type { ImageCommandLine } from '../flags/image-arguments.ts';
 import * as flags from '../flags/table.ts';
-import { makePod } from '../make-pod.ts';
+import { makePodOnPaper } from '../make-pod.ts';
 import { pcrLines } from '../pcr-text.ts';
 import { checkPodFlags } from '../pod-options.ts';
 import { success } from '../reporter.ts';
@@ -20,7 +20,7 @@ export async function run(commandLine: ImageCommandLine, context: CommandContext
   checkPodFlags(commandLine);
   const request = await runRequest(commandLine.pod, context);
   const note = (warning: string): void => context.reporter.note(warning);
-  const { pod } = await makePod(commandLine, context, note, (stage1) => {
+  const { pod } = await makePodOnPaper(commandLine, context, note, (stage1) => {
     if (rootfsKind(stage1) !== 'disk') throw new RktError('UNSUPPORTED', `stage1 image ${stage1.name} runs no virtual machine: nothing of its pods is measured`);
     checkStart(stage1, request, note);
   });
