@@ -1,5 +1,5 @@
 /** Volumes inside of pods: directories and files of this host, empty ones that apps share, what images say about them. */
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
@@ -64,7 +64,8 @@ t.test('directories and single files of this host', async (t) => {
   t.strictSame(shown, {
     'twice/here': [data, false], '/data/inner': ['', false], '/link': [read, true], '/away/deep': [read, true], '/etc/app.conf': [single, false], '/data': [data, false], '/quiet': [read, true],
   });
-  writeFileSync(join(data, 'go'), 'seen while it runs\n');
+  writeFileSync(join(data, 'going'), 'seen while it runs\n');
+  renameSync(join(data, 'going'), join(data, 'go'));
   const { status: exitStatus, stdout, stderr } = await ended;
   t.equal(exitStatus, 0, stderr);
   t.equal(stdout.toString(), [
@@ -75,7 +76,6 @@ t.test('directories and single files of this host', async (t) => {
   t.strictSame(readdirSync(join(data, 'inner')), [], 'what is in a volume that is mounted in it stays in the pod');
   t.equal(statSync(join(data, 'made')).uid, 1000);
   t.strictSame(readdirSync(read), ['text']);
-  t.strictSame(processesMentioning('virtiofsd').filter(({ commandLine }) => commandLine.includes(host.workDir)), []);
 });
 
 t.test('volumes that apps share, mounts with a volume of their own, content of images', async (t) => {
