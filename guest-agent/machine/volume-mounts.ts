@@ -58,9 +58,9 @@ export function openVolumes(mounts: readonly PlannedMount[], shares: readonly Ho
 }
 
 function openVolume(planned: PlannedMount, shares: readonly HostShare[]): number | undefined {
-  const { volume, owner } = planned;
+  const { volume } = planned;
   if (volume === undefined) return undefined;
-  if (volume.kind === 'empty') return cloneMount(emptyVolumeDirectory(volume, owner));
+  if (volume.kind === 'empty') return cloneMount(emptyVolumeDirectory(volume));
   const { tag, kind } = shareOf(planned, shares);
   return cloneMount(kind === 'file' ? `${SHARES}/${tag}/${SHARED_FILE}` : `${SHARES}/${tag}`);
 }
@@ -71,9 +71,9 @@ function shareOf({ volume, owner }: PlannedMount, shares: readonly HostShare[]):
   return share;
 }
 
-/** Made when it is first used; apps that share the volume share the directory. */
-function emptyVolumeDirectory({ name, mode, uid, gid }: EmptyVolume, owner: string | null): string {
-  const directory = owner === null ? `${SCRATCH}/volumes/${name}` : `${SCRATCH}/app-volumes/${owner}/${name}`;
+/** Made when it is first used. Its name is what apps share, also those that bring the volume with a mount of their own. */
+function emptyVolumeDirectory({ name, mode, uid, gid }: EmptyVolume): string {
+  const directory = `${SCRATCH}/volumes/${name}`;
   if (statIfAny(directory) !== undefined) return directory;
   makeDirectories(directory);
   changeMode(directory, mode);

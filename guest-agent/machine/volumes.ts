@@ -6,7 +6,7 @@ export interface PlannedMount {
   readOnly: boolean;
   /** Undefined: the image's own directory, kept writable. */
   volume: EmptyVolume | HostVolume | undefined;
-  /** Name of the app when the volume belongs to this mount of it alone; null: it is the pod's. */
+  /** Name of the app when the volume came with this mount of it alone; null: it is the pod's. */
   owner: string | null;
   /** As long as nothing is in the volume, it gets what the image has in this place. */
   takesContent: boolean;
