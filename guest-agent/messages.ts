@@ -128,6 +128,7 @@ function parseStartApp(value: unknown, field: string): StartApp {
     name: asString(app['name'], `${field}.name`),
     process: asCount(app['process'], `${field}.process`),
     disk: parseDisk(app['disk'], `${field}.disk`),
+    ...(app['share'] === undefined ? {} : { share: asString(app['share'], `${field}.share`) }),
     stdio: parseStdio(app['stdio'], `${field}.stdio`),
   };
 }

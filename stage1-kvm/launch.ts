@@ -65,7 +65,7 @@ export function planPod(options: RunOptions): PodPlan {
   readAt(kernelFd, head, 0);
   const format = kernelFormat(kernelPath, head);
   const { accelerator, kvmGroup } = chooseAccelerator(options.accelerator);
-  const disks = pod.apps.map((_, index) => ({ serial: appSerial(index), readOnly: true }));
+  const disks = pod.apps.flatMap(({ share }, index) => (share === undefined ? [{ serial: appSerial(index), readOnly: true }] : []));
   if (pod.hasScratchDisk) disks.push(options.inspectedApp === null ? { serial: SCRATCH_SERIAL, readOnly: false } : { serial: INSPECTED_SERIAL, readOnly: true });
   const machine = planMachine(format, {
     accelerator,
@@ -101,7 +101,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const facts = tpm === null ? null : hostFacts(plan, pod.manifest, options);
   const kernelFd = readableByAll(plan.kernelFd);
   const initramfsFd = readableByAll(plan.initramfsFd);
-  const diskFds = pod.apps.map(({ disk }) => openPodFile(disk.path, O_RDONLY));
+  const diskFds = pod.apps.flatMap(({ disk, share }) => (share === undefined ? [openPodFile(disk.path, O_RDONLY)] : []));
   if (pod.hasScratchDisk) diskFds.push(openPodFile(SCRATCH_PATH, options.inspectedApp === null ? O_RDWR : O_RDONLY));
   const { cards, fds: cardFds } = networkCards(options.network, { guestNetwork: plan.guestNetwork, accelerator: machine.accelerator });
   const ramFd = makeGuestRam(machine.size.memoryMiB, isRoot ? uid : null);

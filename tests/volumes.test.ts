@@ -1,5 +1,5 @@
 /** Volumes inside of pods: directories and files of this host, empty ones that apps share, what images say about them. */
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
@@ -145,14 +145,33 @@ t.test('a pod whose virtiofsd ends does not hang: it ends', async (t) => {
   for (const pid of children) await eventually('nothing of it is left', () => isGone(pid));
 });
 
-/** Or waits for whoever inherited it. */
-function isGone(pid: number): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0] === 'Z';
-  } catch {
-    return true;
-  }
-}
+t.test('images as directories of this host', async (t) => {
+  const host = testHost(t, 'rootfs');
+  const uuidFile = join(host.workDir, 'uuid');
+  const first = 'grep " / / " /proc/self/mountinfo | cut -d" " -f6; stat -c "%u %a" /home/user /tmp; id -un; rm /bin/yes; echo x > /etc/passwd; touch /bin/new && ls /bin/yes 2>/dev/null; sync; echo ready; until grep -q live /etc/group; do sleep 0.1; done; tail -n 1 /etc/group';
+  const second = 'cat /etc/group | head -1; wc -l < /etc/passwd';
+  const { child, ended } = host.start(['run', '--net=none', '--rootfs=virtiofs', `--uuid-file-save=${uuidFile}`, IMAGE, '--name=first', ...sh(first), '---', IMAGE, '--name=second', ...sh(second)]);
+  let output = '';
+  child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const uuid = await eventually('the pod', () => output.includes('ready') && readyPod(host, uuidFile));
+  const tree = (app: string): string => join(host.dataDir, 'pods/run', uuid, 'appsinfo', app, 'rootfs');
+  const passwd = readFileSync(join(tree('second'), 'etc/passwd'), 'utf8');
+  t.equal(readFileSync(join(tree('first'), 'etc/passwd'), 'utf8'), passwd, 'what an app writes does not reach the directory');
+  t.ok(readdirSync(join(tree('first'), 'bin')).includes('yes'));
+  t.notOk(readdirSync(join(tree('first'), 'bin')).includes('new'));
+  appendFileSync(join(tree('first'), 'etc/group'), 'live from the host\n');
+  const { status, stdout, stderr } = await ended;
+  t.equal(status, 0, stderr);
+  const lines = stdout.toString().split('\n').map((line) => line.replace(/^\[[^\]]*\] (\w+)\[\d+\]: /, '$1 ')).sort();
+  const owner = process.getuid?.() === 0 ? 1000 : 0;
+  t.strictSame(lines.filter((line) => line.startsWith('first')), [`first ${owner} 755`, 'first 0 1777', 'first live from the host', 'first ready', 'first root', 'first rw,nodev,relatime'].sort());
+  t.strictSame(lines.filter((line) => line.startsWith('second')), ['second 3', 'second root:x:0:']);
+  t.match((await host.rkt(['attest', 'log', uuid])).stdout.toString(), /insecure options "rootfs"[^]*app "first", image "[^"]*", from a directory of the host that nothing vouches for/);
+  t.equal((await host.rkt(['gc', '--grace-period=0s'])).status, 0);
+  t.strictSame(host.listing().filter((path) => path.includes(uuid)), []);
+  const sealed = await host.rkt(['run', '--net=none', '--rootfs=virtiofs', '--sealed', IMAGE]);
+  t.strictSame([sealed.status, sealed.stderr], [254, 'run: this host could change what runs in the pod: --sealed excludes --rootfs=virtiofs\n']);
+});
 
 t.test('what cannot be shared is refused before anything is made', async (t) => {
   const host = testHost(t, 'refused');
@@ -191,3 +210,12 @@ t.test('what cannot be shared is refused before anything is made', async (t) => 
   t.match(started.stderr, /volume "v": source .*later is a named pipe/);
   t.strictSame(processesMentioning(uuid), []);
 });
+
+/** Or waits for whoever inherited it. */
+function isGone(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0] === 'Z';
+  } catch {
+    return true;
+  }
+}

@@ -10,6 +10,7 @@ import { mount, unmount } from '../../runtime/linux/mount.ts';
 import { pause, setLimit } from '../../runtime/linux/process.ts';
 import { addEntropy } from '../../runtime/linux/random.ts';
 import { setWallClock } from '../../runtime/linux/time.ts';
+import { UNVERIFIED } from '../../src/wire/messages.ts';
 import { parseHex } from '../checked.ts';
 import { serveAttestation } from '../measure/attest-server.ts';
 import type { StartMessage } from '../messages.ts';
@@ -241,14 +242,17 @@ async function mountScratch({ scratch }: StartMessage): Promise<void> {
 }
 
 async function mountDisk({ index, start }: AppRequest): Promise<string> {
-  const disk = start.apps[index]?.disk;
-  if (disk === undefined) throw new Error(`no disk for app ${index}`);
+  const app = start.apps[index];
+  if (app === undefined) throw new Error(`no disk for app ${index}`);
+  const { disk, share } = app;
   const mounted = state.disks.get(disk.serial);
   if (mounted !== undefined) return mounted;
-  const device = openVerity(await findBlockDevice(disk.serial), disk);
+  // What has been measured is what is used: a root hash stands for a disk that is checked.
+  if ((share !== undefined) !== (disk.rootHashHex === UNVERIFIED)) throw new Error(`app "${app.name}": a shared directory has no root hash, and a disk must have one`);
+  const source = share ?? openVerity(await findBlockDevice(disk.serial), disk);
   const target = `${DISKS}/${index}`;
   makeDirectory(target);
-  mount(target, { type: 'erofs', source: device, flags: MS_RDONLY | MS_NODEV });
+  mount(target, { type: share === undefined ? 'erofs' : 'virtiofs', source, flags: MS_RDONLY | MS_NODEV });
   state.disks.set(disk.serial, target);
   return target;
 }

@@ -77,14 +77,17 @@ async function make(commandLine: ImageCommandLine, context: CommandContext, { wa
     },
     log,
   });
-  if (rootfsKind(stage1.manifest) === 'directory') {
-    const { prepareRootDirectories } = await import('../stage0/root-directories.ts');
-    try {
+  try {
+    if (rootfsKind(stage1.manifest) === 'directory') {
+      const { prepareRootDirectories } = await import('../stage0/root-directories.ts');
       await prepareRootDirectories(pod, { store, stage1, manifest, overlay: commandLine.pod.last(flags.noOverlay) !== true, log, warn });
-    } catch (error) {
-      discardPod(pod);
-      throw error;
+    } else if (machine.rootfs === 'virtiofs') {
+      const { makeLiveRoots } = await import('../stage0/live-roots.ts');
+      await makeLiveRoots(pod, { store, manifest, warn });
     }
+  } catch (error) {
+    discardPod(pod);
+    throw error;
   }
   return { pod, manifest };
 }

@@ -12,6 +12,7 @@ export const POD_FILES = {
   appManifest: 'manifest',
   appDisk: 'disk.json',
   appTreeStoreID: 'treeStoreID',
+  appLiveRoot: 'rootfs',
   stage1: 'stage1',
   stage1Manifest: 'stage1/manifest',
   stage1Rootfs: 'stage1/rootfs',

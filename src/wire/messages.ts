@@ -32,11 +32,16 @@ export interface VerityDisk {
   rootHashHex: string;
 }
 
+/** In the place of a root hash: nothing vouches for the content of this app's image. Measured like one. */
+export const UNVERIFIED = '0'.repeat(64);
+
 export interface StartApp {
   /** Name of the app in the pod manifest. */
   name: string;
   process: ProcessId;
   disk: VerityDisk;
+  /** Tag of a shared directory that is the app's image instead of the disk, whose root hash then is UNVERIFIED. */
+  share?: string;
   stdio: Stdio;
 }
 

@@ -7,12 +7,20 @@ export interface HostVolume {
   name: string;
   /** Null: a volume of the pod; else of the mount of this app alone. */
   app: string | null;
-  /** Absolute. */
+  /** Absolute, or in the pod directory. */
   source: string;
   /** Nobody in the pod writes to it. */
   readOnly: boolean;
   /** With what is mounted below the source. */
   recursive: boolean;
+}
+
+/**
+ * The content of an app's image as a directory of the pod: read, never written to, by the guest.
+ * @param index of the app
+ */
+export function liveRoot(app: string, index: number): HostVolume {
+  return { tag: `root-${index + 1}`, name: `image of app ${app}`, app: null, source: `appsinfo/${app}/rootfs`, readOnly: true, recursive: false };
 }
 
 type Json = { readonly [key: string]: unknown };
