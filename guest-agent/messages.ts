@@ -1,5 +1,5 @@
 /** Host messages as they arrive: nothing about their shape is known. Throws BadFieldError naming the field. */
-import type { ForwardHeader, HostMessage, Network, NetworkInterface, StartApp, Stdio, StreamHeader, StreamName, TerminalSize, VerityDisk } from '../src/wire/messages.ts';
+import type { ForwardHeader, HostMessage, HostShare, Network, NetworkInterface, StartApp, Stdio, StreamHeader, StreamName, TerminalSize, VerityDisk } from '../src/wire/messages.ts';
 import { asBoolean, asInteger, asList, asObject, asString, fail, optional, parseHex } from './checked.ts';
 
 export type StartMessage = Extract<HostMessage, { type: 'start' }>;
@@ -82,6 +82,7 @@ function parseStart(message: object): StartMessage {
     podManifest: asString(fields['podManifest'], 'podManifest'),
     apps: asList(fields['apps'], 'apps', parseStartApp),
     scratch: parseScratch(fields['scratch']),
+    shares: asList(fields['shares'], 'shares', parseShare),
     network: fields['network'] === null || fields['network'] === undefined ? null : parseNetwork(fields['network']),
     wallClockNs: asString(fields['wallClockNs'], 'wallClockNs'),
     entropyHex: asHex(fields['entropyHex'], 'entropyHex'),
@@ -147,6 +148,7 @@ function parseStartApp(value: unknown, field: string): StartApp {
     name: asString(app['name'], `${field}.name`),
     process: asCount(app['process'], `${field}.process`),
     disk: parseDisk(app['disk'], `${field}.disk`),
+    ...(app['share'] === undefined ? {} : { share: asString(app['share'], `${field}.share`) }),
     stdio: parseStdio(app['stdio'], `${field}.stdio`),
   };
 }
@@ -174,6 +176,13 @@ function parseScratch(value: unknown): StartMessage['scratch'] {
   if (kind === 'disk') return { kind, serial: asString(scratch['serial'], 'scratch.serial') };
   if (kind !== 'tmpfs') fail('scratch.kind', '"disk" or "tmpfs"');
   return { kind, sizeBytes: asCount(scratch['sizeBytes'], 'scratch.sizeBytes') };
+}
+
+function parseShare(value: unknown, field: string): HostShare {
+  const share = asObject(value, field);
+  const kind = asString(share['kind'], `${field}.kind`);
+  if (kind !== 'directory' && kind !== 'file') fail(`${field}.kind`, '"directory" or "file"');
+  return { tag: asString(share['tag'], `${field}.tag`), volume: asString(share['volume'], `${field}.volume`), app: optional(share['app'], `${field}.app`, asString) ?? null, kind };
 }
 
 function parseNetwork(value: unknown): Network {

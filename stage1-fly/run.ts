@@ -94,8 +94,8 @@ class FlyPod {
     });
     this.#channel = channel;
     channel.send(startMessage({ ...this.#options, insecure: this.#insecure() }, {
-      podManifest: this.#pod.manifest, apps: this.#pod.apps, terminal, hasScratchDisk: false, hostLogHex: null, guestNetwork: null,
-      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null,
+      podManifest: this.#pod.manifest, apps: this.#pod.apps, terminal, hasScratchDisk: false, shares: [], hostLogHex: null, guestNetwork: null,
+      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: null,
     }));
     if (terminal !== null) this.#terminal = enterRawMode(0);
     this.#output = relayProcess((port) => this.#transport.open(port), {

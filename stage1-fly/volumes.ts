@@ -23,7 +23,7 @@ export function planVolumes(app: AppManifest, pod: PodManifest, manifestText: st
     const volume = pod.volumes.find((candidate) => candidate.name === name);
     if (volume === undefined) throw new Stage1Error(`app "${app.name}": there is no volume "${name}" to mount on ${path}`);
     const isImagesOwn = point?.name.startsWith(CONVERTED_VOLUME_PREFIX) === true && name === `${app.name}-${point.name}`;
-    if (!isImagesOwn) mounts.set(path, { path, volume, readOnly: volume.readOnly || (point?.readOnly ?? false), recursive: recursive.has(name) });
+    if (!isImagesOwn) mounts.set(path, { path, volume, readOnly: volume.readOnly ?? point?.readOnly ?? false, recursive: recursive.has(name) });
   };
   for (const point of app.mountPoints) if (!app.mounts.some(({ path }) => path === point.path)) add(point.path, point.name, point);
   for (const { path, volume } of app.mounts) add(path, volume, app.mountPoints.find((point) => point.path === path));

@@ -32,6 +32,18 @@ export interface JailedProcess {
   workingDirectory?: string;
   /** Whether it needs the host's network. */
   hostNetwork: boolean;
+  /** For one that needs more of a place than a user of its own. */
+  place?: JailPlace;
+}
+
+export interface JailPlace {
+  /** CLONE_NEW…, instead of what a user of its own gets. */
+  namespaces: number;
+  /** Done first; `at` is the index of the first of them in the list. */
+  enter: (at: number) => readonly Step[];
+  /** Done last, when nothing more has to be allowed but executing the program. */
+  restrict: readonly Step[];
+  openFiles: bigint;
 }
 
 /**
@@ -39,7 +51,8 @@ export interface JailedProcess {
  * and a parent that died before it was set is noticed by the write that follows.
  */
 function jailSteps(nullFd: number, process: JailedProcess): Step[] {
-  const { program, user, workingDirectory } = process;
+  const { program, user, workingDirectory, place } = process;
+  const openFiles = place?.openFiles ?? MAX_OPEN_FILES;
   const steps: Step[] = [
     { name: 'sigprocmask', operation: unblockSignals() },
     // A session of its own: the terminal's signals are for the monitor, which ends the pod in order.
@@ -49,8 +62,9 @@ function jailSteps(nullFd: number, process: JailedProcess): Step[] {
     { name: 'stderr', operation: [NR_dup3, process.stderrFd, 2, 0] },
     { name: 'umask', operation: [NR_umask, 0o077] },
     { name: 'rlimit core', operation: [NR_prlimit64, 0, RLIMIT_CORE, new BigUint64Array([0n, 0n]), null] },
-    { name: 'rlimit nofile', operation: [NR_prlimit64, 0, RLIMIT_NOFILE, new BigUint64Array([MAX_OPEN_FILES, MAX_OPEN_FILES]), null] },
+    { name: 'rlimit nofile', operation: [NR_prlimit64, 0, RLIMIT_NOFILE, new BigUint64Array([openFiles, openFiles]), null] },
   ];
+  if (place !== undefined) steps.push(...place.enter(steps.length));
   if (workingDirectory !== undefined) steps.push({ name: `chdir ${workingDirectory}`, operation: [NR_chdir, workingDirectory] });
   if (user !== null) {
     const { uid, gid, groups } = user;
@@ -68,6 +82,7 @@ function jailSteps(nullFd: number, process: JailedProcess): Step[] {
     { name: 'parent', operation: [NR_write, 2, Uint8Array.of(10), 1] },
   );
   for (const fd of process.fds) steps.push({ name: `inherit ${fd}`, operation: [NR_fcntl, fd, F_SETFD, 0] });
+  if (place !== undefined) steps.push(...place.restrict);
   steps.push({ name: 'execve', operation: [NR_execve, program, [program, ...process.arguments], []] });
   return steps;
 }
@@ -77,7 +92,7 @@ export function startJailed(process: JailedProcess): number {
   const nullFd = open('/dev/null', O_RDWR);
   const flags = CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID | (process.hostNetwork ? 0 : CLONE_NEWNET);
   try {
-    return spawnSteps(jailSteps(nullFd, process), { flags: process.user === null ? 0 : flags });
+    return spawnSteps(jailSteps(nullFd, process), { flags: process.place?.namespaces ?? (process.user === null ? 0 : flags) });
   } finally {
     close(nullFd);
   }

@@ -23,6 +23,7 @@ import { networkCards } from './vmm/network-cards.ts';
 import { qemuArguments } from './vmm/qemu-arguments.ts';
 import { findQemu, podUserId, startQemu } from './vmm/qemu.ts';
 import { machineSize } from './vmm/size.ts';
+import { startShares, type Shares } from './volumes/shares.ts';
 import { startKernelTransport } from './vsock/kernel-transport.ts';
 import { startOwnTransport } from './vsock/own-transport.ts';
 import type { Transport } from './vsock/transport.ts';
@@ -46,6 +47,7 @@ export interface PodPlan {
 export interface LaunchedPod extends PodPlan {
   transport: Transport;
   tpm: PodTpm | null;
+  shares: Shares;
   qemuPid: number;
   /** Read ends of pipes. */
   consoleFd: number;
@@ -68,13 +70,14 @@ export function planPod(options: RunOptions): PodPlan {
   readAt(kernelFd, head, 0);
   const format = kernelFormat(kernelPath, head);
   const { accelerator, kvmGroup } = chooseAccelerator(options.accelerator);
-  const disks = pod.apps.map((_, index) => ({ serial: appSerial(index), readOnly: true }));
+  const disks = pod.apps.flatMap(({ share }, index) => (share === undefined ? [{ serial: appSerial(index), readOnly: true }] : []));
   if (pod.hasScratchDisk) disks.push(options.inspectedApp === null ? { serial: SCRATCH_SERIAL, readOnly: false } : { serial: INSPECTED_SERIAL, readOnly: true });
   const machine = planMachine(format, {
     accelerator,
     size: machineSize(pod.apps.map(({ app }) => app), { hostCpus: countCpus(), memoryMiB: options.memoryMiB, cpus: options.cpus, pod: pod.limits }),
     disks,
     network: options.network.kind === 'tap' ? { taps: options.network.taps.length } : options.network.kind,
+    volumes: pod.volumes.map(({ tag }) => tag),
     vsock: options.vsock,
     tpm: pod.hasTpm,
     givesBackMemory: options.giveBackMemory,
@@ -99,11 +102,12 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const uid = podUserId(options.uuid);
   // First: it starts while the rest is being prepared.
   const tpm = pod.hasTpm ? new PodTpm(isRoot ? tpmUserId(options.uuid) : null) : null;
+  const shares = startShares(pod.volumes);
   // Reads all of a file that has not been measured before, which may take longer than QEMU waits for its TPM.
   const facts = tpm === null ? null : hostFacts(plan, pod.manifest, options);
   const kernelFd = readableByAll(plan.kernelFd);
   const initramfsFd = readableByAll(plan.initramfsFd);
-  const diskFds = pod.apps.map(({ disk }) => openPodFile(disk.path, O_RDONLY));
+  const diskFds = pod.apps.flatMap(({ disk, share }) => (share === undefined ? [openPodFile(disk.path, O_RDONLY)] : []));
   if (pod.hasScratchDisk) diskFds.push(openPodFile(SCRATCH_PATH, options.inspectedApp === null ? O_RDWR : O_RDONLY));
   const { cards, fds: cardFds } = networkCards(options.network, { guestNetwork: plan.guestNetwork, accelerator: machine.accelerator });
   const ramFd = makeGuestRam(machine.size.memoryMiB, isRoot ? uid : null);
@@ -119,9 +123,9 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
       program: plan.program,
       arguments: qemuArguments(machine, {
         uuid: options.uuid, ramFd, kernelFd, initramfsFd, firmwareFd: plan.firmwareFd, diskFds, commandLine: kernelCommandLine(machine, plan.format),
-        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, qmpFd: qemuQmpFd, cards, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
+        vsockFd: transport.qemuFd, guestCid: transport.guestCid, consoleFd: console.writeEnd, qmpFd: qemuQmpFd, cards, volumeFds: shares.qemuFds, tpm: tpm === null ? null : { fd: tpm.qemuFd, nullFd },
       }),
-      fds: [ramFd, transport.qemuFd, ...(tpm === null ? [] : [tpm.qemuFd]), ...bootFds],
+      fds: [ramFd, transport.qemuFd, ...shares.qemuFds, ...(tpm === null ? [] : [tpm.qemuFd]), ...bootFds],
       stderrFd: errors.writeEnd,
       ownFds: [console.readEnd, errors.readEnd],
       user: isRoot ? { uid, gid: uid, groups: plan.kvmGroup === null ? [] : [plan.kvmGroup] } : null,
@@ -138,7 +142,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   transport.qemuStarted();
   if (tpm !== null) close(tpm.qemuFd);
   for (const fd of [errors.writeEnd, ...bootFds]) close(fd);
-  return { ...plan, transport, tpm, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd, qmpFd };
+  return { ...plan, transport, tpm, shares, qemuPid, consoleFd: console.readEnd, qemuErrorFd: errors.readEnd, qmpFd };
 }
 
 /** QEMU opens kernel and initramfs by /proc/self/fd as its own user: a private file is copied to where that is allowed. */

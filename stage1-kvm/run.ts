@@ -126,6 +126,9 @@ class Supervisor {
     this.#bootDeadline = after(BOOT_DEADLINE_MS[machine.accelerator], () => this.fail(new Stage1Error('the guest did not start in time')));
     transport.agentListens.then(() => this.#connect()).catch((error: unknown) => this.fail(error));
     this.#serveTpm();
+    this.#launched.shares.watch((error) => {
+      if (this.#state !== 'ending') this.fail(error);
+    });
     writePid(getPid());
     this.#writeVm(null);
     pod.apps.forEach(({ app }, index) => this.#running.set(index + 1, app.name));
@@ -220,6 +223,7 @@ class Supervisor {
       apps: pod.apps,
       terminal,
       hasScratchDisk: pod.hasScratchDisk,
+      shares: this.#launched.shares.inGuest,
       hostLogHex: tpm === null ? null : toHex(tpm.hostLog),
       guestNetwork: this.#launched.guestNetwork,
       wallClockNs: wallClockNs(),
@@ -444,6 +448,7 @@ class Supervisor {
     this.#endChanges();
     this.#launched.tpm?.close();
     this.#launched.transport.close();
+    this.#launched.shares.close();
     if (this.#options.timing) {
       const phases = phasesOf({ ...this.#moments, end: monotonicMs() });
       writeAll(2, sys.utf8(formatPhases(phases)).subarray(0, -1));

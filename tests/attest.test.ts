@@ -65,6 +65,8 @@ const PODS: readonly PodCase[] = [
   { name: 'the user-mode network', args: ['--net=user', '--hostname=guest', OCI, ...SLEEP] },
   { name: 'a network of plugins', args: ['--net=default', OCI, ...SLEEP], skip: noNetwork ?? false },
   { name: 'volume, mount, annotations, read-only root', args: ['--volume=data,kind=empty,mode=0700,uid=7', OCI, '--mount=volume=data,target=/data', '--annotation=example.com/a=b', '--user-annotation=c=d', '--user-label=e=f', '--readonly-rootfs', ...SLEEP] },
+  { name: 'volumes of the host', args: [`--volume=share,kind=host,source=${host.workDir}`, `--volume=file,kind=host,source=${ACI},readOnly=true`, OCI, '--mount=volume=share,target=/share', '--mount=volume=file,target=/aci', ...SLEEP] },
+  { name: 'an image as a directory of the host', args: ['--rootfs=virtiofs', OCI, ...SLEEP] },
   { name: 'a pod manifest from a file', args: [`--pod-manifest=${await podManifestFile()}`] },
 ];
 

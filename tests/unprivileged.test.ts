@@ -1,7 +1,7 @@
 /** An ordinary user's pods, on a machine where root has never used rkt: an image from a registry, everything in the home directory, user-mode network with a published port, from fetch to gc. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
@@ -112,6 +112,18 @@ t.test('from start to gc, with a published port', { skip: reachable }, async (t)
   const gc = await rkt('gc', '--grace-period=0s');
   t.equal(gc.status, 0, gc.stderr);
   t.strictSame(readdirSync(join(home, '.local/share/rkt/pods')).flatMap((state) => readdirSync(join(home, '.local/share/rkt/pods', state))), []);
+});
+
+t.test('volumes of the host', { skip: reachable }, async (t) => {
+  const share = join(home, 'share');
+  mkdirSync(share, { mode: 0o755 });
+  writeFileSync(join(share, 'mine'), 'text\n');
+  if (isRoot) for (const path of [share, join(share, 'mine')]) chownSync(path, UID, UID);
+  const script = 'stat -c "%u %g" /share/mine; cat /one; echo new > /share/new; mkdir -m 777 /share/open; (echo x > /one) 2>/dev/null || echo read-only; (echo x > /share/../../etc/passwd) && echo own root';
+  const result = await rkt('run', '--net=none', `--volume=share,kind=host,source=${share}`, `--volume=one,kind=host,source=${share}/mine,readOnly=true`, image, '--mount=volume=share,target=/share', '--mount=volume=one,target=/one', '--exec', '/bin/sh', '--', '-c', script);
+  t.strictSame(result, { status: 0, stdout: '0 0\ntext\nread-only\nown root\n', stderr: '' });
+  t.equal(readFileSync(join(share, 'new'), 'utf8'), 'new\n');
+  if (isRoot) t.strictSame(['new', 'open'].map((name) => statSync(join(share, name)).uid), [UID, UID], 'what root of the pod writes is the user’s');
 });
 
 t.test("what is the system's is refused", { skip: reachable }, async (t) => {

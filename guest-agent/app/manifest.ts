@@ -22,7 +22,8 @@ export interface HostVolume {
   source: string;
 }
 
-export type Volume = (EmptyVolume | HostVolume) & { readOnly: boolean };
+/** Undefined: the volume does not say. */
+export type Volume = (EmptyVolume | HostVolume) & { readOnly: boolean | undefined };
 
 export interface MountPoint {
   name: string;
@@ -33,6 +34,8 @@ export interface MountPoint {
 export interface Mount {
   volume: string;
   path: string;
+  /** Of this mount alone, instead of the pod's volume of that name. */
+  appVolume: Volume | undefined;
 }
 
 export interface AppManifest {
@@ -165,7 +168,9 @@ function parseMountPoint(value: unknown, field: string): MountPoint {
 
 function parseMount(value: unknown, field: string): Mount {
   const mount = asObject(value, field);
-  return { volume: asString(mount['volume'], `${field}.volume`), path: asAbsolutePath(mount['path'], `${field}.path`) };
+  const path = asString(mount['path'], `${field}.path`);
+  // Others begin at the app's root, too.
+  return { volume: asString(mount['volume'], `${field}.volume`), path: path.startsWith('/') ? path : `/${path}`, appVolume: optional(mount['appVolume'], `${field}.appVolume`, parseVolume) };
 }
 
 function parseIsolator(value: unknown, field: string): Isolator {
@@ -180,7 +185,7 @@ const OCTAL_DIGITS = '01234567';
 function parseVolume(value: unknown, field: string): Volume {
   const volume = asObject(value, field);
   const name = asString(volume['name'], `${field}.name`);
-  const readOnly = optional(volume['readOnly'], `${field}.readOnly`, asBoolean) ?? false;
+  const readOnly = optional(volume['readOnly'], `${field}.readOnly`, asBoolean);
   const kind = asString(volume['kind'], `${field}.kind`);
   if (kind === 'host') return { kind, name, readOnly, source: asString(volume['source'], `${field}.source`) };
   if (kind !== 'empty') fail(`${field}.kind`, '"empty" or "host"');

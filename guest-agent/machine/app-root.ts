@@ -7,17 +7,19 @@
  *
  * No mount an app can write to honours device nodes: CAP_MKNOD, which apps have by default, opens nothing.
  */
-import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
+import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import {
-  changeDirectory, changeMode, changeOwner, changeRoot, lstat, makeDirectories, makeDirectory, open, readLink, removeFile, statIfAny, symlink, writeFile,
+  changeDirectory, changeMode, changeOwner, changeRoot, lstat, makeDirectories, makeDirectory, open, removeFile, statIfAny, symlink, writeFile,
 } from '../../runtime/linux/files.ts';
 import { attachMount, bind, cloneMount, enterNamespace, mount, moveMount, remountBind, unmount, unshareMounts } from '../../runtime/linux/mount.ts';
-import type { AppManifest, EmptyVolume } from '../app/manifest.ts';
-import { AGENT, ATTEST, NEW_ROOT, SCRATCH } from './layout.ts';
+import type { HostShare } from '../../src/wire/messages.ts';
+import type { AppManifest } from '../app/manifest.ts';
+import { AGENT, ATTEST, NEW_ROOT } from './layout.ts';
 import type { AppRoot } from './machine.ts';
 import { makeProvidedLayer, type ProvidedFiles } from './provided-layer.ts';
 import { TEMPLATE_PROC, TEMPLATE_SYS } from './template.ts';
+import { mountVolumes, openVolumes, type OpenVolume } from './volume-mounts.ts';
 import type { PlannedMount } from './volumes.ts';
 
 /** Devices every app has, as rkt's prepare-app made them; the last exists only in kernels with TUN. */
@@ -26,8 +28,6 @@ const DEVICE_LINKS: readonly [string, string][] = [
   ['fd', '/proc/self/fd'], ['stdin', '/proc/self/fd/0'], ['stdout', '/proc/self/fd/1'], ['stderr', '/proc/self/fd/2'], ['ptmx', 'pts/ptmx'],
 ];
 const SHARED_DEVICE_MOUNTS = ['pts', 'shm', 'mqueue'];
-/** What the kernel shows of itself: a volume there could make an app see what is not so. */
-const KERNEL_VIEWS = ['/proc', '/sys'];
 const DEV_OPTIONS = 'mode=755,size=1m';
 /** Detached by name in the app's namespace; the app's own replace them. */
 const AGENT_MOUNTS = ['/proc', '/sys', '/dev'];
@@ -43,6 +43,7 @@ export interface AppRootPlan {
   /** False leaves /proc and /sys as the kernel shows them. */
   protectPaths: boolean;
   mounts: readonly PlannedMount[];
+  shares: readonly HostShare[];
   etc: ProvidedFiles;
   /** Whether the pod can be asked for quotes. */
   hasAttestation: boolean;
@@ -56,7 +57,7 @@ export function buildAppRoot(plan: AppRootPlan, initialNamespaceFd: number): App
   try {
     mountOverlay(plan);
     makeBase(plan);
-    const volumes = plan.mounts.map((item) => ({ item, fd: openVolume(item) }));
+    const volumes = openVolumes(plan.mounts, plan.shares);
     const attestFd = plan.hasAttestation ? cloneMount(ATTEST) : undefined;
     becomeRoot();
     finishInside(plan, late.files, volumes);
@@ -131,21 +132,6 @@ function bindFile(source: string, target: string): void {
   bind(source, target);
 }
 
-/** A detached mount of the volume; undefined for a place of the app's own root. */
-function openVolume({ volume }: PlannedMount): number | undefined {
-  return volume === undefined ? undefined : cloneMount(emptyVolumeDirectory(volume));
-}
-
-/** Made when it is first used; apps that share the volume share the directory. */
-function emptyVolumeDirectory({ name, mode, uid, gid }: EmptyVolume): string {
-  const directory = `${SCRATCH}/volumes/${name}`;
-  if (statIfAny(directory) !== undefined) return directory;
-  makeDirectories(directory);
-  changeMode(directory, mode);
-  changeOwner(directory, uid, gid);
-  return directory;
-}
-
 /**
  * Puts the new root over the old one, as switch_root does (the kernel's first root cannot be pivoted away), after everything else
  * has been taken out of this namespace.
@@ -161,10 +147,10 @@ function becomeRoot(): void {
   changeDirectory('/');
 }
 
-function finishInside({ app }: AppRootPlan, { files, fallbackFiles }: ProvidedFiles, volumes: readonly { item: PlannedMount; fd: number | undefined }[]): void {
+function finishInside({ app }: AppRootPlan, { files, fallbackFiles }: ProvidedFiles, volumes: readonly OpenVolume[]): void {
   for (const [name, content] of files) replaceFile(`/etc/${name}`, content);
   for (const [name, content] of fallbackFiles) if (statIfAny(`/etc/${name}`) === undefined) replaceFile(`/etc/${name}`, content);
-  for (const { item, fd } of volumes) mountVolume(item, fd);
+  mountVolumes(volumes);
   if (app.readOnlyRoot) remountBind('/', MS_RDONLY | MS_NODEV);
 }
 
@@ -180,28 +166,4 @@ function showAttestation(fd: number, hasRunRkt: boolean): void {
 function replaceFile(path: string, content: string): void {
   removeFile(path);
   writeFile(path, content, { mode: 0o644 });
-}
-
-function mountVolume({ path, readOnly }: PlannedMount, fd: number | undefined): void {
-  if (statIfAny(path) === undefined) makeDirectories(path);
-  const target = realPath(path);
-  if (KERNEL_VIEWS.some((view) => `${target}/`.startsWith(`${view}/`))) throw new Error(`mount target ${path} leads to ${target}, where nothing can be mounted`);
-  if (fd === undefined) {
-    // Stays writable when the root around it becomes read-only.
-    bind(target, target);
-  } else {
-    attachMount(fd, target);
-    close(fd);
-  }
-  if (readOnly) remountBind(target, MS_RDONLY | MS_NODEV);
-}
-
-/** Without symbolic links; they are the image's, and cannot lead out of this process's root. */
-function realPath(path: string): string {
-  const fd = open(path, O_PATH);
-  try {
-    return readLink(`/proc/self/fd/${fd}`);
-  } finally {
-    close(fd);
-  }
 }

@@ -10,6 +10,7 @@ import { mount, unmount } from '../../runtime/linux/mount.ts';
 import { pause, setLimit } from '../../runtime/linux/process.ts';
 import { addEntropy } from '../../runtime/linux/random.ts';
 import { setWallClock } from '../../runtime/linux/time.ts';
+import { UNVERIFIED } from '../../src/wire/messages.ts';
 import { parseHex } from '../checked.ts';
 import { serveAttestation } from '../measure/attest-server.ts';
 import type { StartMessage } from '../messages.ts';
@@ -26,6 +27,7 @@ import type { ProvidedFiles } from './provided-layer.ts';
 import { applySysctls } from './sysctl.ts';
 import { buildTemplate } from './template.ts';
 import { chooseDigest, createVerityDevice, openVerity } from './verity.ts';
+import { mountShares, unmountShares } from './volume-mounts.ts';
 import { planVolumes } from './volumes.ts';
 
 const PSEUDO_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -92,6 +94,7 @@ export const guest: Machine = {
     const lower = await mountDisk(request);
     const plan = planVolumes(request.app, request.pod.volumes);
     plan.warnings.forEach(warn);
+    mountShares(plan.mounts, request.start.shares);
     const root = buildAppRoot(
       {
         app: request.app,
@@ -100,6 +103,7 @@ export const guest: Machine = {
         lower,
         protectPaths: !request.start.insecure.paths,
         mounts: plan.mounts,
+        shares: request.start.shares,
         terminalPath: request.terminalPath,
         etc: etcFiles(request.start),
         hasAttestation: request.start.hostLogHex !== null,
@@ -132,6 +136,7 @@ export const guest: Machine = {
   release(warn) {
     // The disk is in use for as long as an app's file system exists, and that for as long as its namespace does.
     for (const fd of state.appNamespaceFds.values()) close(fd);
+    unmountShares();
     try {
       unmount(SCRATCH); // writes everything back
     } catch (error) {
@@ -256,14 +261,17 @@ async function mountScratch({ scratch }: StartMessage): Promise<void> {
 }
 
 async function mountDisk({ index, start }: AppRequest): Promise<string> {
-  const disk = start.apps[index]?.disk;
-  if (disk === undefined) throw new Error(`no disk for app ${index}`);
+  const app = start.apps[index];
+  if (app === undefined) throw new Error(`no disk for app ${index}`);
+  const { disk, share } = app;
   const mounted = state.disks.get(disk.serial);
   if (mounted !== undefined) return mounted;
-  const device = openVerity(await findBlockDevice(disk.serial), disk);
+  // What has been measured is what is used: a root hash stands for a disk that is checked.
+  if ((share !== undefined) !== (disk.rootHashHex === UNVERIFIED)) throw new Error(`app "${app.name}": a shared directory has no root hash, and a disk must have one`);
+  const source = share ?? openVerity(await findBlockDevice(disk.serial), disk);
   const target = `${DISKS}/${index}`;
   makeDirectory(target);
-  mount(target, { type: 'erofs', source: device, flags: MS_RDONLY | MS_NODEV });
+  mount(target, { type: share === undefined ? 'erofs' : 'virtiofs', source, flags: MS_RDONLY | MS_NODEV });
   state.disks.set(disk.serial, target);
   return target;
 }

@@ -2,6 +2,8 @@
 export const AGENT = '/agent';
 export const DISKS = '/agent/disks';
 export const SCRATCH = '/agent/scratch';
+/** Directories and files of the host, one mount each. */
+export const SHARES = '/agent/shares';
 /** What the pod provides in the apps' file systems, a directory for each app. */
 export const PROVIDED = '/agent/provided';
 /** What apps see as /run/rkt: how they ask about their own pod. */

@@ -1,11 +1,15 @@
 /** Which volume goes where in an app (appc spec, pods.md; implicit volumes as rkt: stage1/init/common/mount.go). */
-import type { AppManifest, EmptyVolume, MountPoint, Volume } from '../app/manifest.ts';
+import type { AppManifest, EmptyVolume, HostVolume, MountPoint, Volume } from '../app/manifest.ts';
 
 export interface PlannedMount {
   path: string;
   readOnly: boolean;
   /** Undefined: the image's own directory, kept writable. */
-  volume: EmptyVolume | undefined;
+  volume: EmptyVolume | HostVolume | undefined;
+  /** Name of the app when the volume came with this mount of it alone; null: it is the pod's. */
+  owner: string | null;
+  /** As long as nothing is in the volume, it gets what the image has in this place. */
+  takesContent: boolean;
 }
 
 export interface VolumePlan {
@@ -16,17 +20,17 @@ export interface VolumePlan {
 /** Docker and OCI images list the paths of their volumes as mount points of this name; what the image has there is kept. */
 const CONVERTED_VOLUME_PREFIX = 'volume-';
 
-/** Throws for a volume that is not there or of a kind that cannot be had. */
+/** Throws for a volume that is not there. */
 export function planVolumes(app: AppManifest, volumes: readonly Volume[]): VolumePlan {
   const byName = new Map(volumes.map((volume) => [volume.name, volume]));
   const plan: VolumePlan = { mounts: [], warnings: [] };
   const taken = new Set<string>();
-  for (const { volume: name, path } of app.mounts) {
-    const volume = byName.get(name);
+  for (const { volume: name, path, appVolume } of app.mounts) {
+    const volume = appVolume ?? byName.get(name);
     if (volume === undefined) throw new Error(`no volume "${name}" for the mount of ${path}`);
     const mountPoint = app.mountPoints.find((candidate) => candidate.path === path);
     taken.add(path);
-    plan.mounts.push(planned(app.name, volume, { path, mountPoint }));
+    plan.mounts.push({ ...planned(app.name, volume, { path, mountPoint }), owner: appVolume === undefined ? null : app.name });
   }
   for (const mountPoint of app.mountPoints) {
     if (taken.has(mountPoint.path)) continue;
@@ -39,11 +43,12 @@ export function planVolumes(app: AppManifest, volumes: readonly Volume[]): Volum
   return plan;
 }
 
+/** What the volume says about writing counts more than what the image says. */
 function planned(appName: string, volume: Volume, { path, mountPoint }: { path: string; mountPoint: MountPoint | undefined }): PlannedMount {
-  if (volume.kind === 'host') throw new Error(`volume "${volume.name}": kind "host" is not supported yet`);
-  const readOnly = volume.readOnly || (mountPoint?.readOnly ?? false);
-  const isImagesOwn = mountPoint !== undefined && isConverted(mountPoint) && volume.name === implicitName(appName, mountPoint);
-  return { path, readOnly, volume: isImagesOwn ? undefined : volume };
+  const { readOnly = mountPoint?.readOnly ?? false, ...plain } = volume;
+  const isOverImage = plain.kind === 'empty' && mountPoint !== undefined && isConverted(mountPoint);
+  const isImagesOwn = isOverImage && volume.name === implicitName(appName, mountPoint);
+  return { path, readOnly, volume: isImagesOwn ? undefined : plain, owner: null, takesContent: isOverImage && !isImagesOwn };
 }
 
 const isConverted = ({ name }: MountPoint): boolean => name.startsWith(CONVERTED_VOLUME_PREFIX);
@@ -52,6 +57,6 @@ const implicitName = (appName: string, { name }: MountPoint): string => `${appNa
 
 function planImplicit(plan: VolumePlan, appName: string, mountPoint: MountPoint): void {
   plan.warnings.push(`no volume specified for mount point "${mountPoint.name}", implicitly creating an "empty" volume. This volume will be removed when the pod is garbage-collected.`);
-  const volume: Volume = { kind: 'empty', name: implicitName(appName, mountPoint), mode: 0o755, uid: 0, gid: 0, readOnly: false };
+  const volume: Volume = { kind: 'empty', name: implicitName(appName, mountPoint), mode: 0o755, uid: 0, gid: 0, readOnly: undefined };
   plan.mounts.push(planned(appName, volume, { path: mountPoint.path, mountPoint }));
 }

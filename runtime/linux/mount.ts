@@ -1,7 +1,7 @@
 /** Mounts and mount namespaces. */
 import {
-  AT_FDCWD, AT_RECURSIVE, CLONE_NEWNS, MOVE_MOUNT_F_EMPTY_PATH, MS_BIND, MS_MOVE, MS_REC, MS_REMOUNT, NR_mount, NR_move_mount, NR_open_tree, NR_setns,
-  NR_umount2, NR_unshare, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
+  AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, CLONE_NEWNS, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND, MS_MOVE, MS_REC, MS_REMOUNT, NR_mount, NR_mount_setattr, NR_move_mount,
+  NR_open_tree, NR_setns, NR_umount2, NR_unshare, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE, mount_attr_attr_set, sizeof_mount_attr,
 } from '../abi.gen.ts';
 import { check } from './errors.ts';
 
@@ -51,6 +51,24 @@ export function cloneMount(path: string, options: { recursive?: boolean } = {}):
 
 export function attachMount(fd: number, target: string): void {
   check(sys.call(NR_move_mount, fd, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH), 'move_mount', target);
+}
+
+/** The same for the place a descriptor stands for. */
+export function cloneMountOf(placeFd: number, options: { recursive?: boolean } = {}): number {
+  const flags = AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0);
+  return check(sys.call(NR_open_tree, placeFd, '', flags), 'open_tree', placeFd);
+}
+
+/** On the place a descriptor stands for: no name is looked up. */
+export function attachMountAt(fd: number, targetFd: number): void {
+  check(sys.call(NR_move_mount, fd, '', targetFd, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), 'move_mount', targetFd);
+}
+
+/** Adds MOUNT_ATTR_… to a detached mount and all below it. */
+export function setMountAttributes(fd: number, attributes: number): void {
+  const buffer = new Uint8Array(sizeof_mount_attr);
+  new DataView(buffer.buffer).setBigUint64(mount_attr_attr_set, BigInt(attributes), true);
+  check(sys.call(NR_mount_setattr, fd, '', AT_EMPTY_PATH | AT_RECURSIVE, buffer, sizeof_mount_attr), 'mount_setattr', fd);
 }
 
 /** This process gets mounts of its own. */

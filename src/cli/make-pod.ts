@@ -5,8 +5,9 @@ import { RktError } from '../error.ts';
 import type { PodHandle } from '../pod/index.ts';
 import { parsePodManifest, PRIMARY_GROUP } from '../schema/index.ts';
 import type { ImageManifest, PodManifest } from '../schema/index.ts';
+import { checkHostVolumes } from '../stage0/host-volumes.ts';
 import { isolatorWarnings } from '../stage0/isolator-rules.ts';
-import { buildPodManifest, finishPodManifest, refuseHostVolumes, requireAppSection } from '../stage0/pod-manifest.ts';
+import { buildPodManifest, finishPodManifest, requireAppSection } from '../stage0/pod-manifest.ts';
 import { discardPod, preparePod } from '../stage0/prepare.ts';
 import type { PrepareRequest } from '../stage0/prepare.ts';
 import { rootfsKind } from '../stage0/stage1-abilities.ts';
@@ -28,26 +29,37 @@ export interface MadePod {
   manifest: PodManifest;
 }
 
-/** The pod is in `prepare`, locked by this process. Warnings go to `warn`; `accept` throws when the pod's stage1 cannot do what will be asked of it. */
-export async function makePod(commandLine: ImageCommandLine, context: CommandContext, warn: (message: string) => void, accept: (stage1: ImageManifest) => void = () => undefined): Promise<MadePod> {
+export interface MakePodOptions {
+  warn(message: string): void;
+  /** Throws when the pod's stage1 cannot do what will be asked of it. */
+  accept?(stage1: ImageManifest): void;
+  /** The pod is not going to run: what it would share with this host need not be here. */
+  onPaper?: boolean;
+}
+
+/** The pod is in `prepare`, locked by this process. */
+export async function makePod(commandLine: ImageCommandLine, context: CommandContext, { warn, accept, onPaper = false }: MakePodOptions): Promise<MadePod> {
   const store = openStore(context.dataDir());
   const pull = pullOptions(commandLine.pod, context, 'new');
   const stage1 = await chosenStage1(commandLine.pod, context, store);
   const machine = machineOptions(commandLine.pod, context);
   checkMachine(stage1.manifest, machine);
-  accept(stage1.manifest);
+  accept?.(stage1.manifest);
   const { manifest, warnings } = await podManifestOf(commandLine, { store, context, ...pull });
-  if (rootfsKind(stage1.manifest) === 'disk') refuseHostVolumes(manifest);
   for (const warning of warnings) warn(warning);
+  if (rootfsKind(stage1.manifest) === 'disk' && !onPaper) checkHostVolumes(manifest);
   const pod = prepare({ store, stage1, manifest, machine }, commandLine.pod, context);
-  if (rootfsKind(stage1.manifest) === 'directory') {
-    const { prepareRootDirectories } = await import('../stage0/root-directories.ts');
-    try {
+  try {
+    if (rootfsKind(stage1.manifest) === 'directory') {
+      const { prepareRootDirectories } = await import('../stage0/root-directories.ts');
       await prepareRootDirectories(pod, { store, stage1, manifest, overlay: commandLine.pod.last(flags.noOverlay) !== true, log: (message) => context.reporter.debug('stage0', message), warn });
-    } catch (error) {
-      discardPod(pod);
-      throw error;
+    } else if (machine.rootfs === 'virtiofs') {
+      const { makeLiveRoots } = await import('../stage0/live-roots.ts');
+      await makeLiveRoots(pod, { store, manifest, warn });
     }
+  } catch (error) {
+    discardPod(pod);
+    throw error;
   }
   return { pod, manifest };
 }

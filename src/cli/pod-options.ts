@@ -7,6 +7,7 @@ import { isEnvironmentName } from '../schema/appc.ts';
 import type { EnvironmentVariable, Isolator } from '../schema/index.ts';
 import type { AppRequest, PodRequest } from '../stage0/pod-manifest.ts';
 import type { MachineOptions } from '../stage0/prepare.ts';
+import { SEALED_LIVE_ROOTS } from '../stage0/run.ts';
 import type { Stage1Choice } from '../stage0/stage1-image.ts';
 import type { CommandContext } from './context.ts';
 import { inheritedEnvironment } from './environment.ts';
@@ -106,7 +107,9 @@ export function machineOptions(values: FlagValues, context: CommandContext): Mac
     giveBackMemory: values.last(flags.giveBackMemory),
     tpm: values.last(flags.tpm),
     sealed: values.last(flags.sealed),
+    rootfs: values.last(flags.rootfs),
   };
+  if (chosen.sealed === true && chosen.rootfs === 'virtiofs') throw usage(SEALED_LIVE_ROOTS);
   return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
 }
 

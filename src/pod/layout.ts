@@ -15,6 +15,7 @@ export const POD_FILES = {
   appTreeStoreID: 'treeStoreID',
   /** Of an app that has joined the running pod. */
   appRuntime: 'app.json',
+  appLiveRoot: 'rootfs',
   stage1: 'stage1',
   stage1Manifest: 'stage1/manifest',
   stage1Rootfs: 'stage1/rootfs',

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
 import { labelValue, parseImageManifest, parsePodManifest } from '../schema/index.ts';
-import type { ImageManifest, PodManifest, RuntimeApp } from '../schema/index.ts';
+import type { ImageManifest, PodManifest, RuntimeApp, Volume } from '../schema/index.ts';
 import { currentPath, pathInPod } from './handle.ts';
 import type { PodHandle } from './handle.ts';
 import { POD_FILES } from './layout.ts';
@@ -64,7 +64,7 @@ export function readPodDetails(pod: PodHandle): PodDetails {
   const details: PodDetails = { uuid: pod.uuid, state: pod.state, networks: attempt(problems, () => readNetworks(pod)) ?? [], apps: [], problems };
   assignDefined(details, { manifest, createdNs: modifiedNs(pod, POD_FILES.created), startedNs: modifiedNs(pod, POD_FILES.pid) ?? modifiedNs(pod, POD_FILES.parentPid), pid: readPid(pod) });
   for (const app of manifest?.apps ?? []) {
-    const read = attempt(problems, () => readApp(pod, app));
+    const read = attempt(problems, () => readApp(pod, app, manifest?.volumes ?? []));
     if (read !== undefined) details.apps.push(read);
   }
   return details;
@@ -138,7 +138,7 @@ export function isReady(pod: PodHandle): boolean {
   return readOptionalLinkOrFile(pod, POD_FILES.supervisorStatus);
 }
 
-function readApp(pod: PodHandle, app: RuntimeApp): AppDetails {
+function readApp(pod: PodHandle, app: RuntimeApp, volumes: readonly Volume[]): AppDetails {
   const image = readAppImageManifest(pod, app.name);
   const exitCode = readExitCode(pod, app.name);
   const startedNs = modifiedNs(pod, `${POD_FILES.status}/${app.name}-started`);
@@ -147,7 +147,7 @@ function readApp(pod: PodHandle, app: RuntimeApp): AppDetails {
     state: appState(pod.state, { ended: exitCode !== undefined, started: startedNs !== undefined }),
     imageID: app.image.id,
     imageName: displayName(app, image),
-    mounts: mountsOf(app),
+    mounts: mountsOf(app, volumes),
   };
   assignDefined(details, {
     exitCode,
@@ -185,12 +185,13 @@ function appState(state: PodState, seen: { ended: boolean; started: boolean }): 
   return state === 'prepared' ? 'created' : 'unknown';
 }
 
-function mountsOf(app: RuntimeApp): AppDetails['mounts'] {
-  return (app.mounts ?? []).map((mount) => ({
-    hostPath: mount.appVolume?.kind === 'host' ? mount.appVolume.source : '',
-    containerPath: mount.path,
-    readOnly: mount.appVolume?.readOnly ?? false,
-  }));
+/** A volume of kind empty is on the pod's own disk, and has no path on this host. */
+function mountsOf(app: RuntimeApp, volumes: readonly Volume[]): AppDetails['mounts'] {
+  return (app.mounts ?? []).map((mount) => {
+    const volume = mount.appVolume ?? volumes.find(({ name }) => name === mount.volume);
+    const mountPoint = app.app?.mountPoints?.find(({ path }) => path === mount.path);
+    return { hostPath: volume?.kind === 'host' ? volume.source : '', containerPath: mount.path, readOnly: volume?.readOnly ?? mountPoint?.readOnly ?? false };
+  });
 }
 
 function readNetworks(pod: PodHandle): PodNetwork[] {

@@ -117,6 +117,12 @@ export interface ExposedPort {
   podPort?: Port;
 }
 
+/** The pod's, and those that single mounts bring. */
+export function allVolumes(manifest: PodManifest): Volume[] {
+  const own = manifest.apps.flatMap((app) => app.mounts ?? []).flatMap((mount) => (mount.appVolume === undefined ? [] : [mount.appVolume]));
+  return [...(manifest.volumes ?? []), ...own];
+}
+
 export interface PodManifest {
   acVersion: string;
   acKind: 'PodManifest';

@@ -94,18 +94,6 @@ function checkSettings({ name, annotations = [] }: RuntimeApp, origin: string): 
   }
 }
 
-/** Virtual machines cannot have them yet. Throws RktError UNSUPPORTED. */
-export function refuseHostVolumes(manifest: PodManifest): void {
-  for (const volume of allVolumes(manifest)) {
-    if (volume.kind === 'host') throw new RktError('UNSUPPORTED', `volume ${JSON.stringify(volume.name)}: volumes of kind "host" are not supported by this version of rkt`, { hint: 'volumes of kind "empty" are' });
-  }
-}
-
-function allVolumes(manifest: PodManifest): Volume[] {
-  const own = manifest.apps.flatMap((app) => app.mounts ?? []).flatMap((mount) => (mount.appVolume === undefined ? [] : [mount.appVolume]));
-  return [...(manifest.volumes ?? []), ...own];
-}
-
 function runtimeApp(request: AppRequest, pod: PodRequest): RuntimeApp {
   const { imageManifest } = request;
   const app: RuntimeApp = {

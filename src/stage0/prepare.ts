@@ -31,6 +31,8 @@ export interface MachineOptions {
   tpm?: 'on' | 'off' | 'host';
   /** After the launch the host may change nothing in the pod. */
   sealed?: boolean;
+  /** Where apps have the content of their images from: verified disks unless this says otherwise. */
+  rootfs?: 'disk' | 'virtiofs';
 }
 
 export interface PrepareRequest {

@@ -123,6 +123,8 @@ function runArguments(request: RunRequest, version: number): string[] {
   return args;
 }
 
+export const SEALED_LIVE_ROOTS = 'this host could change what runs in the pod: --sealed excludes --rootfs=virtiofs';
+
 /** The others are over when the pod starts; they are passed on to be measured. */
 const GUEST_PROTECTIONS: readonly string[] = ['capabilities', 'paths', 'seccomp'];
 
@@ -139,7 +141,9 @@ export async function machineArguments(pod: PodHandle, machine: MachineOptions, 
   if (machine.cpus !== undefined) args.push(`--cpus=${machine.cpus}`);
   if (machine.giveBackMemory === true) args.push('--give-back-memory');
   if (machine.sealed === true) args.push('--sealed');
+  if (machine.sealed === true && machine.rootfs === 'virtiofs') throw new RktError('USAGE', SEALED_LIVE_ROOTS);
   const onHost = Object.entries(request.insecure).flatMap(([name, isOff]) => (isOff && !GUEST_PROTECTIONS.includes(name) ? [name] : []));
+  if (machine.rootfs === 'virtiofs') onHost.push('rootfs');
   if (onHost.length > 0) args.push(`--insecure-on-host=${onHost.join(',')}`);
   if (request.timing) args.push('--timing');
   return args;

@@ -75,6 +75,9 @@ function oneOf(...values: readonly Json[]): FieldCheck {
 /** "rkt" and a number. */
 const TAG_BASE = 0x726b7400;
 
+/** In the place of an app's root hash, as src/wire has it: its image comes from a directory of the host. */
+const UNVERIFIED = '0'.repeat(64);
+
 const RULES: { readonly [K in MeasurementKind]: Rule<K> } = {
   'vmm': {
     tag: TAG_BASE + 0x01, pcr: PCR.vmm, stage: 'host', fields: { name: isText, sha256: isSha256 },
@@ -122,7 +125,7 @@ const RULES: { readonly [K in MeasurementKind]: Rule<K> } = {
   },
   'app': {
     tag: TAG_BASE + 0x21, pcr: PCR.pod, stage: 'launch', fields: { name: isText, imageId: isText, rootHash: isSha256, manifestSha256: isSha256 },
-    explain: ({ name, imageId, rootHash }) => `app ${quoteText(name)}, image ${quoteText(imageId)}, disk with verity root hash ${rootHash}`,
+    explain: ({ name, imageId, rootHash }) => `app ${quoteText(name)}, image ${quoteText(imageId)}, ${rootHash === UNVERIFIED ? 'from a directory of the host that nothing vouches for' : `disk with verity root hash ${rootHash}`}`,
   },
   'launch': {
     tag: TAG_BASE + 0x22, pcr: PCR.pod, stage: 'launch', fields: { error: (value) => value === null || isText(value) },

@@ -34,12 +34,29 @@ export interface VerityDisk {
   rootHashHex: string;
 }
 
+/** In the place of a root hash: nothing vouches for the content of this app's image. Measured like one. */
+export const UNVERIFIED = '0'.repeat(64);
+
 export interface StartApp {
   /** Name of the app in the pod manifest. */
   name: string;
   process: ProcessId;
   disk: VerityDisk;
+  /** Tag of a shared directory that is the app's image instead of the disk, whose root hash then is UNVERIFIED. */
+  share?: string;
   stdio: Stdio;
+}
+
+/** A directory of the host that the guest can mount (virtio-fs). */
+export interface HostShare {
+  /** Of the virtio-fs device. */
+  tag: string;
+  /** Name of the volume in the pod manifest. */
+  volume: string;
+  /** Null: a volume of the pod; else of a mount of this app (`appVolume`). */
+  app: string | null;
+  /** `file`: the volume is the file named `file` in the root of the share. */
+  kind: 'directory' | 'file';
 }
 
 export interface NetworkInterface {
@@ -75,6 +92,8 @@ export type HostMessage =
       apps: StartApp[];
       /** virtio-blk serial of the writable disk (ext4), or tmpfs of a size. */
       scratch: { kind: 'disk'; serial: string } | { kind: 'tmpfs'; sizeBytes: number };
+      /** One for each volume of kind host. */
+      shares: HostShare[];
       network: Network | null;
       /** Nanoseconds since the epoch, decimal. */
       wallClockNs: string;

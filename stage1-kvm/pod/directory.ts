@@ -4,9 +4,10 @@ import { isErrno, SysError } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { makeDirectory, open, readText, removeFile, rename, statIfAny, symlink, writeFile } from '../../runtime/linux/files.ts';
 import { writeJson } from '../../runtime/linux/json-file.ts';
-import type { ExitStatus } from '../../src/wire/messages.ts';
+import { UNVERIFIED, type ExitStatus } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
 import type { ResourceLimits } from '../vmm/size.ts';
+import { liveRoot, parseHostVolumes, type HostVolume } from '../volumes/host-volumes.ts';
 import { parseAppDisk, parsePodApps, parsePodLimits, type AppDisk, type PodApp } from './pod.ts';
 
 export const KERNEL_PATH = 'stage1/rootfs/kernel';
@@ -18,12 +19,25 @@ export const CONSOLE_LOG_PATH = 'console.log';
 export const PID_PATH = 'pid';
 export const VM_PATH = 'vm.json';
 
+export interface PodAppRoot {
+  app: PodApp;
+  disk: AppDisk;
+  /** The app's image comes from a shared directory instead of its disk. */
+  share?: HostVolume;
+}
+
+/** What vouches for the app's image. */
+export function rootHashOf({ disk, share }: PodAppRoot): string {
+  return share === undefined ? disk.rootHashHex : UNVERIFIED;
+}
+
 export interface Pod {
   /** As it is on disk. */
   manifest: string;
-  apps: { app: PodApp; disk: AppDisk }[];
+  apps: PodAppRoot[];
   /** Of the pod as a whole. */
   limits: ResourceLimits;
+  volumes: HostVolume[];
   hasScratchDisk: boolean;
   hasTpm: boolean;
 }
@@ -31,11 +45,13 @@ export interface Pod {
 /** @throws Stage1Error naming the file */
 export function readPod(): Pod {
   const manifest = readPodFile('pod');
-  const apps = parsePodApps(manifest).map((app) => {
+  const apps = parsePodApps(manifest).map((app, index): PodAppRoot => {
     const path = `appsinfo/${app.name}/disk.json`;
-    return { app, disk: parseAppDisk(path, readPodFile(path)) };
+    const disk = parseAppDisk(path, readPodFile(path));
+    const share = liveRoot(app.name, index);
+    return statIfAny(share.source) === undefined ? { app, disk } : { app, disk, share };
   });
-  return { manifest, apps, limits: parsePodLimits(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
+  return { manifest, apps, limits: parsePodLimits(manifest), volumes: [...apps.flatMap(({ share }) => share ?? []), ...parseHostVolumes(manifest)], hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
 /** What stage0 has laid down of an app that joins the running pod. */

@@ -1,17 +1,18 @@
 /** The agent's first message: everything the guest needs to start the pod. Pure. */
-import { WIRE_VERSION, type HostMessage, type Network, type Stdio, type TerminalSize } from '../../src/wire/messages.ts';
+import { WIRE_VERSION, type HostMessage, type HostShare, type Network, type Stdio, type TerminalSize } from '../../src/wire/messages.ts';
 import { USER_NETWORK_MAC } from '../vmm/qemu-arguments.ts';
 import { SCRATCH_SERIAL } from '../vmm/machine.ts';
 import type { RunOptions } from '../options.ts';
 import type { GuestNetwork } from './guest-network.ts';
-import type { AppDisk, PodApp } from './pod.ts';
+import { rootHashOf, type PodAppRoot } from './directory.ts';
 
 export interface StartFacts {
   podManifest: string;
-  apps: readonly { app: PodApp; disk: AppDisk }[];
+  apps: readonly PodAppRoot[];
   /** Null: standard input is no terminal. */
   terminal: TerminalSize | null;
   hasScratchDisk: boolean;
+  shares: readonly HostShare[];
   /** Null: the pod has no TPM. */
   hostLogHex: string | null;
   /** Null: there are no tap devices. */
@@ -45,13 +46,15 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
     uuid: options.uuid,
     hostname: options.hostname ?? `rkt-${options.uuid}`,
     podManifest: facts.podManifest,
-    apps: facts.apps.map(({ app, disk }, index) => ({
-      name: app.name,
+    apps: facts.apps.map((root, index) => ({
+      name: root.app.name,
       process: index + 1,
-      disk: { serial: appSerial(index), dataBlocks: disk.dataBlocks, hashStartBlock: disk.hashStartBlock, rootHashHex: disk.rootHashHex },
+      disk: { serial: appSerial(index), dataBlocks: root.disk.dataBlocks, hashStartBlock: root.disk.hashStartBlock, rootHashHex: rootHashOf(root) },
+      ...(root.share === undefined ? {} : { share: root.share.tag }),
       stdio: stdioOf(options, index, facts.terminal),
     })),
     scratch: facts.hasScratchDisk ? { kind: 'disk', serial: SCRATCH_SERIAL } : { kind: 'tmpfs', sizeBytes: SCRATCH_TMPFS_BYTES },
+    shares: [...facts.shares],
     network: networkOf(options, facts),
     wallClockNs: facts.wallClockNs.toString(),
     entropyHex: facts.entropyHex,

@@ -1,4 +1,5 @@
 /** What virtual machine a pod gets. Pure: the same pod on the same kind of host always gets the same machine. */
+import { Stage1Error } from '../error.ts';
 import type { MachineSize } from './size.ts';
 
 /**
@@ -25,6 +26,8 @@ export interface VirtualMachine {
   size: MachineSize;
   disks: readonly Disk[];
   network: MachineNetwork;
+  /** Tags of the directories that the guest shares with this host, over vhost-user. */
+  volumes: readonly string[];
   /** `own`: the device in this program, through vhost-user; `kernel`: /dev/vhost-vsock. */
   vsock: 'own' | 'kernel';
   tpm: boolean;
@@ -41,10 +44,13 @@ export type Device =
   | { type: 'network'; slot: number }
   | { type: 'balloon'; slot: number }
   /** A PCI bridge whose slots are for disks that come later. */
-  | { type: 'bridge'; slot: number };
+  | { type: 'bridge'; slot: number }
+  | { type: 'volume'; slot: number; tag: string };
 
 /** QEMU 7.2, hw/i386/microvm.c, without ACPI: transports of 512 bytes each, one interrupt each. */
 export const MICROVM_TRANSPORTS = 8;
+/** Of the root bus, beside the host bridge at 0 and the board's own bridge at 31. */
+const Q35_SLOTS = 30;
 const MICROVM_FIRST_ADDRESS = 0xfeb00000;
 const MICROVM_TRANSPORT_BYTES = 512;
 const MICROVM_FIRST_IRQ = 5;
@@ -55,9 +61,10 @@ export const SLOTS_PER_BRIDGE = 31;
 
 export const SCRATCH_SERIAL = 'scratch';
 
-/** @param kernel decides the board, and so does the number of devices */
+/** @param kernel decides the board, and so does the number of devices. @throws Stage1Error when there are more than any board takes */
 export function planMachine(kernel: KernelFormat, machine: Omit<VirtualMachine, 'board'>): VirtualMachine {
-  const deviceCount = 1 + machine.disks.length + cardCount(machine.network) + (machine.givesBackMemory ? 1 : 0);
+  const deviceCount = 1 + machine.disks.length + cardCount(machine.network) + (machine.givesBackMemory ? 1 : 0) + machine.volumes.length + (machine.hotPlug ? HOT_PLUG_BRIDGES : 0);
+  if (deviceCount > Q35_SLOTS) throw new Stage1Error(`the apps, networks and volumes of this pod need ${deviceCount} devices: a machine has room for ${Q35_SLOTS}`);
   return { ...machine, board: kernel === 'elf' && deviceCount <= MICROVM_TRANSPORTS && !machine.hotPlug ? 'microvm' : 'q35' };
 }
 
@@ -67,6 +74,7 @@ export function devicesOf(machine: VirtualMachine): Device[] {
   for (let card = 0; card < cardCount(machine.network); card++) devices.push({ type: 'network', slot: devices.length });
   if (machine.givesBackMemory) devices.push({ type: 'balloon', slot: devices.length });
   for (let bridge = 0; bridge < (machine.hotPlug ? HOT_PLUG_BRIDGES : 0); bridge++) devices.push({ type: 'bridge', slot: devices.length });
+  for (const tag of machine.volumes) devices.push({ type: 'volume', slot: devices.length, tag });
   return devices;
 }
 
@@ -111,11 +119,15 @@ export function canonicalConfiguration(machine: VirtualMachine): string {
     board: machine.board,
     cpu: cpuModel(machine.accelerator),
     cpus: machine.size.cpus,
-    devices: devicesOf(machine).map((device) => (device.type === 'disk'
-      ? { readOnly: device.readOnly, serial: device.serial, slot: device.slot, type: device.type }
-      : { slot: device.slot, type: device.type })),
+    devices: devicesOf(machine).map(canonicalDevice),
     formatVersion: 1,
     memoryMiB: machine.size.memoryMiB,
     tpm: machine.tpm,
   });
+}
+
+function canonicalDevice(device: Device): object {
+  const { slot, type } = device;
+  if (type === 'disk') return { readOnly: device.readOnly, serial: device.serial, slot, type };
+  return type === 'volume' ? { slot, tag: device.tag, type } : { slot, type };
 }

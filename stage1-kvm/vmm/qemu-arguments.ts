@@ -23,6 +23,8 @@ export interface QemuResources {
   qmpFd: number | null;
   /** In the order of the machine's network devices. */
   cards: readonly NetworkCard[];
+  /** Connected vhost-user sockets, in the order of the machine's volumes. */
+  volumeFds: readonly number[];
 }
 
 export type NetworkCard =
@@ -39,6 +41,11 @@ const CONSOLE_SET = 1;
 const TPM_SET = 2;
 const TPM_CANCEL_SET = 3;
 const FIRST_DISK_SET = 16;
+/** Requests that can be under way: what virtiofsd recommends. */
+const VOLUME_QUEUE_SIZE = 1024;
+
+/** They have no legacy form that could be switched off. */
+const MODERN_ONLY: readonly Device['type'][] = ['vsock', 'volume', 'bridge'];
 
 /** Arguments behind the program's name. */
 export function qemuArguments(machine: VirtualMachine, resources: QemuResources): string[] {
@@ -71,6 +78,7 @@ export function qemuArguments(machine: VirtualMachine, resources: QemuResources)
   let disk = 0;
   let card = 0;
   let bridge = 0;
+  let volume = 0;
   for (const device of devicesOf(machine)) {
     if (device.type === 'disk') {
       args.push(...diskArguments(machine, device, { index: disk, fd: resources.diskFds[disk]! }));
@@ -83,6 +91,9 @@ export function qemuArguments(machine: VirtualMachine, resources: QemuResources)
     } else if (device.type === 'bridge') {
       args.push('-device', `pci-bridge,id=${bridgeId(bridge)},chassis_nr=${bridge + 1},shpc=on${placement(machine, device)}`);
       bridge++;
+    } else if (device.type === 'volume') {
+      args.push(...volumeArguments(machine, device, { index: volume, fd: resources.volumeFds[volume]! }));
+      volume++;
     } else {
       args.push(...vsockArguments(machine, device, resources));
     }
@@ -145,6 +156,11 @@ function cardArguments(machine: VirtualMachine, device: Device, { index, card }:
   return ['-netdev', card.kind === 'user' ? userNetdev(id, card.ports) : tapNetdev(id, card), '-device', `${deviceName(machine, 'virtio-net')},netdev=${id},mac=${mac}${options}`];
 }
 
+function volumeArguments(machine: VirtualMachine, device: Device & { type: 'volume' }, { index, fd }: { index: number; fd: number }): string[] {
+  const id = `volume${index}`;
+  return ['-chardev', `socket,id=${id},fd=${fd}`, '-device', `${deviceName(machine, 'vhost-user-fs')},chardev=${id},tag=${device.tag},queue-size=${VOLUME_QUEUE_SIZE}${placement(machine, device)}`];
+}
+
 function userNetdev(id: string, ports: readonly string[]): string {
   return ['user', `id=${id}`, ...ports.map((port) => `hostfwd=${port.replace('-', '-:')}`)].join(',');
 }
@@ -160,5 +176,5 @@ function deviceName(machine: VirtualMachine, base: string): string {
 
 function placement(machine: VirtualMachine, device: Device): string {
   if (machine.board === 'microvm') return `,bus=virtio-mmio-bus.${device.slot}`;
-  return `,bus=pcie.0,addr=0x${(device.slot + 1).toString(16)}${device.type === 'vsock' || device.type === 'bridge' ? '' : ',disable-legacy=on'}`;
+  return `,bus=pcie.0,addr=0x${(device.slot + 1).toString(16)}${MODERN_ONLY.includes(device.type) ? '' : ',disable-legacy=on'}`;
 }

@@ -165,6 +165,7 @@ export function startMessage(apps: TestApp[], fields: Partial<StartMessage> & { 
       stdio: stdio ?? { kind: 'streams', stdin: false },
     })),
     scratch: { kind: 'tmpfs', sizeBytes: 16 << 20 },
+    shares: [],
     network: null,
     wallClockNs: String(BigInt(Date.now()) * 1_000_000n),
     entropyHex: '00'.repeat(32),

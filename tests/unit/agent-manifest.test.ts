@@ -59,23 +59,29 @@ t.test('environment', async (t) => {
 
 t.test('volumes', async (t) => {
   const volumes = [{ kind: 'empty', name: 'data', mode: 0o700, uid: 1, gid: 2, readOnly: true } as const];
+  const plain = { kind: 'empty', name: 'data', mode: 0o700, uid: 1, gid: 2 } as const;
+  const own = { owner: null, takesContent: false };
   const app = appOf(
     { mountPoints: [{ name: 'data', path: '/data' }, { name: 'log', path: '/data/log', readOnly: true }, { name: 'volume-www', path: '/var/www' }] },
   );
   const plan = planVolumes(app, volumes);
   t.strictSame(plan.mounts, [
-    { path: '/data', readOnly: true, volume: volumes[0] },
-    { path: '/data/log', readOnly: true, volume: { kind: 'empty', name: 'a-log', mode: 0o755, uid: 0, gid: 0, readOnly: false } },
-    { path: '/var/www', readOnly: false, volume: undefined },
+    { path: '/data', readOnly: true, volume: plain, ...own },
+    { path: '/data/log', readOnly: true, volume: { kind: 'empty', name: 'a-log', mode: 0o755, uid: 0, gid: 0 }, ...own },
+    { path: '/var/www', readOnly: false, volume: undefined, ...own },
   ]);
   t.match(plan.warnings, [/^no volume specified for mount point "log", implicitly creating an "empty" volume/, /"volume-www"/]);
   const named = (name: string) => planVolumes(app, [...volumes, { kind: 'empty', name, mode: 0o755, uid: 0, gid: 0, readOnly: false }]);
   const mounted = appOf({ mountPoints: [{ name: 'volume-www', path: '/var/www' }] }, { mounts: [{ volume: 'a-volume-www', path: '/var/www' }] });
   const implicit = { kind: 'empty', name: 'a-volume-www', mode: 0o755, uid: 0, gid: 0, readOnly: false } as const;
-  t.strictSame(planVolumes(mounted, [implicit]).mounts, [{ path: '/var/www', readOnly: false, volume: undefined }], 'what the image has there is kept');
-  t.equal(named('volume-www').mounts[2]?.volume?.name, 'volume-www', 'unless a volume was asked for');
-  const host = appOf({ mountPoints: [{ name: 'h', path: '/h' }] });
-  t.throws(() => planVolumes(host, [{ kind: 'host', name: 'h', source: '/x', readOnly: false }]), { message: /volume "h": kind "host" is not supported/ });
+  t.strictSame(planVolumes(mounted, [implicit]).mounts, [{ path: '/var/www', readOnly: false, volume: undefined, ...own }], 'what the image has there is kept');
+  t.match(named('volume-www').mounts[2], { volume: { name: 'volume-www' }, takesContent: true }, 'unless a volume was asked for');
+  const host = { kind: 'host', name: 'h', source: '/x' } as const;
+  const readOnlyPoint = appOf({ mountPoints: [{ name: 'h', path: '/h', readOnly: true }] });
+  t.strictSame(planVolumes(readOnlyPoint, [{ ...host, readOnly: undefined }]).mounts, [{ path: '/h', readOnly: true, volume: host, ...own }]);
+  t.equal(planVolumes(readOnlyPoint, [{ ...host, readOnly: false }]).mounts[0]?.readOnly, false, 'the volume decides where it says something');
+  const withOwn = appOf({}, { mounts: [{ volume: 'data', path: 'relative', appVolume: { ...host, readOnly: true } }] });
+  t.strictSame(planVolumes(withOwn, volumes).mounts, [{ path: '/relative', readOnly: true, volume: host, owner: 'a', takesContent: false }]);
   t.throws(() => planVolumes(appOf({}, { mounts: [{ volume: 'none', path: '/x' }] }), []), { message: 'no volume "none" for the mount of /x' });
 });
 

@@ -1,7 +1,7 @@
 /** From images and flags to the manifest of a pod. */
 import t from 'tap';
 import type { Test } from 'tap';
-import { buildPodManifest, finishPodManifest, refuseHostVolumes } from '../../src/stage0/pod-manifest.ts';
+import { buildPodManifest, finishPodManifest } from '../../src/stage0/pod-manifest.ts';
 import type { AppRequest, PodRequest } from '../../src/stage0/pod-manifest.ts';
 import { RktError } from '../../src/error.ts';
 import type { App, ImageManifest } from '../../src/schema/index.ts';
@@ -127,8 +127,6 @@ t.test('mounts and volumes', async (t) => {
   t.strictSame(manifest.volumes?.map(({ name }) => name), ['data', 'web-server-cache']);
   t.strictSame(warnings, ['no volume specified for mount point "cache", implicitly creating an "empty" volume. This volume will be removed when the pod is garbage-collected.']);
   failsWith(t, () => build({ mounts: [{ volume: 'nothing', path: '/x' }] }), 'USAGE', /there is no volume "nothing" to mount on \/x/);
-  const onHost = build({}, { volumes: [{ name: 'h', kind: 'host', source: '/etc' }] });
-  failsWith(t, () => refuseHostVolumes(onHost.manifest), 'UNSUPPORTED', /volume "h": volumes of kind "host" are not supported/);
 });
 
 t.test('a pod needs an app', async (t) => {

@@ -5,10 +5,10 @@ import { qemuArguments } from '../../stage1-kvm/vmm/qemu-arguments.ts';
 import { machineSize } from '../../stage1-kvm/vmm/size.ts';
 
 const base: Omit<VirtualMachine, 'board'> = {
-  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false, hotPlug: false, givesBackMemory: false,
+  accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', volumes: [], vsock: 'own', tpm: false, hotPlug: false, givesBackMemory: false,
   disks: [{ serial: 'app-1', readOnly: true }, { serial: 'scratch', readOnly: false }],
 };
-const resources = { uuid: '11111111-2222-3333-4444-555555555555', ramFd: 4, kernelFd: 5, initramfsFd: 6, firmwareFd: 11, tpm: null, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, qmpFd: null, consoleFd: 10, cards: [] };
+const resources = { uuid: '11111111-2222-3333-4444-555555555555', ramFd: 4, kernelFd: 5, initramfsFd: 6, firmwareFd: 11, tpm: null, commandLine: 'quiet', diskFds: [7, 8], vsockFd: 9, guestCid: 3, qmpFd: null, consoleFd: 10, cards: [], volumeFds: [] };
 
 /** The value behind an option, which must occur exactly once. */
 function optionOf(t: Test, args: readonly string[], name: string): string {
@@ -41,6 +41,9 @@ t.test('board', async (t) => {
   t.equal(planMachine('bzimage', base).board, 'q35');
   const disks = Array.from({ length: 7 }, (_, i) => ({ serial: `app-${i + 1}`, readOnly: true }));
   t.equal(planMachine('elf', { ...base, disks }).board, 'microvm', 'eight devices');
+  t.equal(planMachine('elf', { ...base, disks, volumes: ['volume-1'] }).board, 'q35', 'volumes are devices');
+  const volumes = Array.from({ length: 28 }, (_, i) => `volume-${i + 1}`);
+  t.throws(() => planMachine('elf', { ...base, volumes }), /need 31 devices: a machine has room for 30/);
   t.equal(planMachine('elf', { ...base, disks, network: 'user' }).board, 'q35', 'nine are more than there are transports');
 });
 
@@ -96,6 +99,13 @@ t.test('QEMU arguments', async (t) => {
 
   const kernelVsock = qemuArguments(planMachine('elf', { ...base, vsock: 'kernel' }), { ...resources, guestCid: 77 });
   t.match(all(kernelVsock, '-device')[0], /^vhost-vsock-device,guest-cid=77,vhostfd=9,/);
+});
+
+t.test('volumes as devices', async (t) => {
+  const volumes = qemuArguments(planMachine('elf', { ...base, volumes: ['volume-1', 'volume-2'] }), { ...resources, volumeFds: [21, 22] });
+  t.match(volumes.join(' '), /-chardev socket,id=volume1,fd=22 -device vhost-user-fs-device,chardev=volume1,tag=volume-2,queue-size=1024,bus=virtio-mmio-bus\.4$/);
+  const pci = qemuArguments(planMachine('bzimage', { ...base, volumes: ['volume-1'] }), { ...resources, volumeFds: [21] });
+  t.match(pci.join(' '), /-device vhost-user-fs-pci,chardev=volume0,tag=volume-1,queue-size=1024,bus=pcie\.0,addr=0x4$/);
 });
 
 t.test('canonical configuration', async (t) => {

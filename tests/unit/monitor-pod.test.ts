@@ -58,7 +58,7 @@ t.test('disk descriptions', async (t) => {
 
 t.test('the start message', async (t) => {
   const app = { name: 'a', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null };
-  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, hostLogHex: null, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null, metadataToken: null };
+  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, shares: [], hostLogHex: null, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null, metadataToken: null };
   const options = parseRunArguments(['--interactive', UUID]);
   const message = startMessage(options, facts);
   t.match(message, {

@@ -43,7 +43,7 @@ t.test('manifests as the agent reads them', async (t) => {
 });
 
 t.test('the machine', async (t) => {
-  const base = { accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false, givesBackMemory: false, disks: [{ serial: 'scratch', readOnly: false }] } as const;
+  const base = { accelerator: 'tcg', size: { memoryMiB: 512, cpus: 1 }, network: 'none', vsock: 'own', tpm: false, givesBackMemory: false, volumes: [], disks: [{ serial: 'scratch', readOnly: false }] } as const;
   const plain = planMachine('elf', { ...base, hotPlug: false });
   const mutable = planMachine('elf', { ...base, hotPlug: true });
   t.equal(plain.board, 'microvm');

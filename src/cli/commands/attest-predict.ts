@@ -15,9 +15,13 @@ export async function run(commandLine: ImageCommandLine, context: CommandContext
   checkPodFlags(commandLine);
   const request = await runRequest(commandLine.pod, context);
   const note = (warning: string): void => context.reporter.note(warning);
-  const { pod } = await makePod(commandLine, context, note, (stage1) => {
-    if (rootfsKind(stage1) !== 'disk') throw new RktError('UNSUPPORTED', `stage1 image ${stage1.name} runs no virtual machine: nothing of its pods is measured`);
-    checkStart(stage1, request, note);
+  const { pod } = await makePod(commandLine, context, {
+    warn: note,
+    accept: (stage1) => {
+      if (rootfsKind(stage1) !== 'disk') throw new RktError('UNSUPPORTED', `stage1 image ${stage1.name} runs no virtual machine: nothing of its pods is measured`);
+      checkStart(stage1, request, note);
+    },
+    onPaper: true,
   });
   return await predictionOf(pod, request, commandLine.pod.last(flags.predictionFormat) ?? 'json');
 }

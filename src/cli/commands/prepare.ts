@@ -10,8 +10,10 @@ import type { Outcome } from '../reporter.ts';
 export async function run(commandLine: ImageCommandLine, context: CommandContext): Promise<Outcome> {
   checkPodFlags(commandLine);
   const quiet = commandLine.pod.last(flags.quiet) ?? false;
-  const { pod, manifest } = await makePod(commandLine, context, (warning) => {
-    if (!quiet) context.reporter.note(warning);
+  const { pod, manifest } = await makePod(commandLine, context, {
+    warn: (warning) => {
+      if (!quiet) context.reporter.note(warning);
+    },
   });
   await finishPreparing(pod, manifest);
   return success({ kind: 'lines', lines: [pod.uuid] });

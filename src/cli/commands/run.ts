@@ -15,6 +15,6 @@ export async function run(commandLine: ImageCommandLine, context: CommandContext
   if (request.interactive && commandLine.images.length > 1) throw usage('interactive option only supports one image');
   if (request.interactive && request.machine.sealed === true) throw usage('a sealed pod takes no input: --sealed excludes --interactive');
   const note = (warning: string): void => context.reporter.note(warning);
-  const { pod } = await makePod(commandLine, context, note, (stage1) => checkStart(stage1, request, note));
+  const { pod } = await makePod(commandLine, context, { warn: note, accept: (stage1) => checkStart(stage1, request, note) });
   return await runPod(pod, request);
 }

@@ -57,6 +57,7 @@ export const platform = flag({ name: 'platform', scope: 'pod', placeholder: 'OS/
 export const keepLayers = toggle('keep-layers', 'pod', 'keep the layers of images in the store as they came');
 export const podManifest = flag({ name: 'pod-manifest', scope: 'pod', placeholder: 'FILE', help: 'take the whole pod from this manifest; excludes images and what changes them', parse: values.nonEmpty });
 export const volume = flag({ name: 'volume', scope: 'pod', placeholder: 'NAME,kind=KIND[,…]', help: 'volumes to make available in the pod', parse: values.volume });
+export const rootfs = flag({ name: 'rootfs', scope: 'pod', placeholder: 'disk|virtiofs', help: 'where apps have the content of their images from: a verified disk, or a directory of this host', defaultText: 'disk', parse: values.oneOf('disk', 'virtiofs') });
 export const noOverlay = toggle('no-overlay', 'pod', 'copy the files of images for the pod where they would be overlaid; virtual machines overlay inside');
 export const privateUsers = { ...toggle('private-users', 'pod', 'not possible: the users of a pod are those of its own kernel'), hidden: true };
 export const port = flag({ name: 'port', scope: 'pod', placeholder: 'NAME:[HOSTIP:]HOSTPORT', help: 'make a port of an app reachable on this host', parse: exposedPort });
@@ -125,7 +126,7 @@ export const SETTING_FLAGS = [stopSignal, restart, notify] as const;
 export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...SETTING_FLAGS, ...ISOLATOR_FLAGS, ulimit, sysctl];
 
 /** Flags of the whole pod that decide what is written by `prepare`. */
-export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, noOverlay, privateUsers, port, tpm];
+export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, rootfs, noOverlay, privateUsers, port, tpm];
 
 /** Flags that decide how a prepared pod is run. */
 export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, giveBackMemory, sealed, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];

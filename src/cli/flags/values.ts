@@ -1,4 +1,5 @@
 /** Parsers of flag values. Each throws an Error that says what was expected. */
+import { posix } from 'node:path';
 import { RktError } from '../../error.ts';
 import { isIpAddress } from '../../schema/ip-address.ts';
 import { isACIdentifier, isACName } from '../../schema/names.ts';
@@ -291,9 +292,15 @@ export function volume(value: string): Volume {
     const source = pairs.get('source') ?? '';
     if (!source.startsWith('/')) throw new Error('source for host volume must be absolute path');
     if (['mode', 'uid', 'gid'].some((key) => pairs.has(key))) throw new Error('mode, uid and gid for host volume must not be set');
-    return { name, kind, source, ...readOnly, ...recursive };
+    return { name, kind, source: cleanPath(source), ...readOnly, ...recursive };
   }
   throw new Error('unrecognized volume kind: should be one of "empty", "host"');
+}
+
+/** As rkt did: by its text alone, whatever links there are. */
+function cleanPath(path: string): string {
+  const clean = posix.normalize(path);
+  return clean.length > 1 && clean.endsWith('/') ? clean.slice(0, -1) : clean;
 }
 
 /** A flag of rkt that this version does not have yet: it is known, and refused in clear words. */
