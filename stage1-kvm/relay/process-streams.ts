@@ -1,6 +1,6 @@
 /** Connects a process of the guest to this process's standard streams. */
 import { NR_write } from '../../runtime/abi.gen.ts';
-import { close } from '../../runtime/linux/fds.ts';
+import { close, duplicate } from '../../runtime/linux/fds.ts';
 import { encodeFrame } from '../../src/wire/frame.ts';
 import { STREAM_PORT, type ProcessId, type StreamName } from '../../src/wire/messages.ts';
 import type { Transport } from '../vsock/transport.ts';
@@ -37,7 +37,8 @@ export async function relayProcess(open: OpenPort, options: RelayOptions): Promi
   const { process } = options;
   if (options.stdio === 'tty') {
     const fd = await openStream(open, process, 'tty');
-    void pumpIn(new HostStream(0, 'in'), fd, { seen: options.onInput, keepOpen: true });
+    // A descriptor of its own: each can be waited for in one direction only.
+    void pumpIn(new HostStream(0, 'in'), duplicate(fd), { seen: options.onInput });
     await pumpOut(fd, new HostStream(1, 'out'));
     return;
   }
