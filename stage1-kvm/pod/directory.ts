@@ -6,6 +6,7 @@ import { makeDirectory, open, readText, removeFile, rename, statIfAny, symlink, 
 import { writeJson } from '../../runtime/linux/json-file.ts';
 import type { ExitStatus } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
+import { readStreamSettings, type AppStreamSettings } from '../relay/stream-settings.ts';
 import type { ResourceLimits } from '../vmm/size.ts';
 import { parseAppDisk, parsePodApps, parsePodLimits, type AppDisk, type PodApp } from './pod.ts';
 
@@ -24,6 +25,8 @@ export interface Pod {
   apps: { app: PodApp; disk: AppDisk }[];
   /** Of the pod as a whole. */
   limits: ResourceLimits;
+  /** In manifest order. */
+  streams: AppStreamSettings[];
   hasScratchDisk: boolean;
   hasTpm: boolean;
 }
@@ -35,7 +38,7 @@ export function readPod(): Pod {
     const path = `appsinfo/${app.name}/disk.json`;
     return { app, disk: parseAppDisk(path, readPodFile(path)) };
   });
-  return { manifest, apps, limits: parsePodLimits(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
+  return { manifest, apps, limits: parsePodLimits(manifest), streams: readStreamSettings(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
 /** What stage0 has laid down of an app that joins the running pod. */

@@ -3,12 +3,15 @@ import { WIRE_VERSION, type HostMessage, type Network, type Stdio, type Terminal
 import { USER_NETWORK_MAC } from '../vmm/qemu-arguments.ts';
 import { SCRATCH_SERIAL } from '../vmm/machine.ts';
 import type { RunOptions } from '../options.ts';
+import { stdioOfModes, type AppStreamSettings } from '../relay/stream-settings.ts';
 import type { GuestNetwork } from './guest-network.ts';
 import type { AppDisk, PodApp } from './pod.ts';
 
 export interface StartFacts {
   podManifest: string;
   apps: readonly { app: PodApp; disk: AppDisk }[];
+  /** In manifest order. */
+  streams: readonly AppStreamSettings[];
   /** Null: standard input is no terminal. */
   terminal: TerminalSize | null;
   hasScratchDisk: boolean;
@@ -30,9 +33,9 @@ export function appSerial(index: number): string {
   return `app-${index + 1}`;
 }
 
-/** Only the first app of an interactive pod gets standard input. */
-export function stdioOf(options: Pick<RunOptions, 'interactive'>, index: number, terminal: TerminalSize | null): Stdio {
-  if (!options.interactive || index > 0) return { kind: 'streams', stdin: false };
+/** Only the first app of an interactive pod gets this process's standard input; otherwise the pod manifest says how an app is connected. */
+export function stdioOf(options: Pick<RunOptions, 'interactive'>, { index, settings }: { index: number; settings: AppStreamSettings | undefined }, terminal: TerminalSize | null): Stdio {
+  if (!options.interactive || index > 0) return settings === undefined ? { kind: 'streams', stdin: false } : stdioOfModes(settings.modes);
   return terminal === null ? { kind: 'streams', stdin: true } : { kind: 'tty', size: terminal };
 }
 
@@ -47,7 +50,7 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
       name: app.name,
       process: index + 1,
       disk: { serial: appSerial(index), dataBlocks: disk.dataBlocks, hashStartBlock: disk.hashStartBlock, rootHashHex: disk.rootHashHex },
-      stdio: stdioOf(options, index, facts.terminal),
+      stdio: stdioOf(options, { index, settings: facts.streams[index] }, facts.terminal),
     })),
     scratch: facts.hasScratchDisk ? { kind: 'disk', serial: SCRATCH_SERIAL } : { kind: 'tmpfs', sizeBytes: SCRATCH_TMPFS_BYTES },
     network: networkOf(options, facts),

@@ -5,7 +5,7 @@ import { encodeFrame } from '../../src/wire/frame.ts';
 import { STREAM_PORT, type ProcessId, type StreamName } from '../../src/wire/messages.ts';
 import type { Transport } from '../vsock/transport.ts';
 import { HostStream } from './host-stream.ts';
-import { pumpIn, pumpOut, type Filter } from './pump.ts';
+import { pumpIn, pumpOut } from './pump.ts';
 
 export type OpenPort = Transport['open'];
 
@@ -26,10 +26,6 @@ export interface RelayOptions {
   stdio: 'streams' | 'tty';
   /** Whether standard input goes to the process. */
   stdin: boolean;
-  /** One per output stream. */
-  makeFilter?: () => Filter;
-  /** Gets what the user types. */
-  onInput?: (bytes: Uint8Array) => void;
 }
 
 /** Resolves when the process's output has ended and been passed on. */
@@ -38,7 +34,7 @@ export async function relayProcess(open: OpenPort, options: RelayOptions): Promi
   if (options.stdio === 'tty') {
     const fd = await openStream(open, process, 'tty');
     // A descriptor of its own: each can be waited for in one direction only.
-    void pumpIn(new HostStream(0, 'in'), duplicate(fd), { seen: options.onInput });
+    void pumpIn(new HostStream(0, 'in'), duplicate(fd));
     await pumpOut(fd, new HostStream(1, 'out'));
     return;
   }
@@ -49,7 +45,7 @@ export async function relayProcess(open: OpenPort, options: RelayOptions): Promi
   ]);
   if (stdin !== null) void pumpIn(new HostStream(0, 'in'), stdin);
   await Promise.all([
-    pumpOut(stdout, new HostStream(1, 'out'), { filter: options.makeFilter?.() }),
-    pumpOut(stderr, new HostStream(2, 'out'), { filter: options.makeFilter?.() }),
+    pumpOut(stdout, new HostStream(1, 'out')),
+    pumpOut(stderr, new HostStream(2, 'out')),
   ]);
 }
