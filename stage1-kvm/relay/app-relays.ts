@@ -43,7 +43,7 @@ export class AppRelays {
   readonly #announced = new Map<number, { resolve(): void; reject(error: Error): void }>();
   /** Apps whose process has been started once. */
   readonly #started = new Set<ProcessId>();
-  readonly #awaitingStart: { process: ProcessId; resolve(): void }[] = [];
+  readonly #awaitingStart = new Map<ProcessId, (() => void)[]>();
   #nextRequest = 1;
 
   constructor(options: AppRelaysOptions) {
@@ -69,7 +69,8 @@ export class AppRelays {
 
   onStarted(process: ProcessId): void {
     this.#started.add(process);
-    for (const waiting of this.#awaitingStart) if (waiting.process === process) waiting.resolve();
+    for (const resolve of this.#awaitingStart.get(process) ?? []) resolve();
+    this.#awaitingStart.delete(process);
   }
 
   /** The agent's answer to `attach`. */
@@ -151,7 +152,7 @@ export class AppRelays {
 
   /** The agent knows an app only when it has been started. */
   async #announce({ process, settings }: RelayedApp, stream: EndpointName): Promise<void> {
-    if (!this.#started.has(process)) await new Promise<void>((resolve) => void this.#awaitingStart.push({ process, resolve }));
+    if (!this.#started.has(process)) await new Promise<void>((resolve) => void this.#awaitingStart.set(process, [...(this.#awaitingStart.get(process) ?? []), resolve]));
     await new Promise<void>((resolve, reject) => {
       const request = this.#nextRequest++;
       this.#announced.set(request, { resolve, reject });
