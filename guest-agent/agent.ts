@@ -11,7 +11,7 @@ import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
-import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type StreamHeader, type TerminalSize } from '../src/wire/messages.ts';
+import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type Stdio, type StreamHeader, type TerminalSize } from '../src/wire/messages.ts';
 import { openApp, type App, type PodContext } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
@@ -144,6 +144,8 @@ export class Agent {
       case 'app-stop':
       case 'app-remove':
         return this.#change(connection, parsed);
+      case 'attach':
+        return this.#attachInput(connection, parsed);
       case 'signal':
         return this.#processes.get(parsed.process)?.signal(parsed.signal);
       case 'resize':
@@ -222,7 +224,7 @@ export class Agent {
       const pod = parsePodManifest(start.podManifest);
       step = 'measure';
       this.#sealed = start.sealed;
-      if (start.sealed && start.apps.some(({ stdio }) => stdio.kind === 'tty' || stdio.stdin)) throw new Error('the pod is sealed: it takes no input');
+      if (start.sealed && start.apps.some((app) => takesInput(app.stdio) && !pod.apps.some(({ name, holdsInput }) => name === app.name && holdsInput))) throw new Error('the pod is sealed: it takes no input');
       if (start.hostLogHex !== null) this.#openMeasurer(start, start.hostLogHex);
       this.#measurer?.measure({ kind: 'phase', phase: 'enter' }, ...measurementsOf(start));
       step = 'configure';
@@ -408,6 +410,20 @@ export class Agent {
     }
   }
 
+  /** Input from outside is a change of the pod: it is measured before the first byte is passed on. */
+  #attachInput(connection: ControlConnection, { request, app: name, stream }: Extract<HostMessage, { type: 'attach' }>): void {
+    try {
+      const app = this.#apps.get(name);
+      if (app === undefined || this.#phase !== 'running') throw new Error(app === undefined ? `no app "${name}" in this pod` : 'the pod is not running');
+      if (this.#sealed) throw new Error('the pod is sealed: it takes no input');
+      this.#measurer?.measure({ kind: 'attach', app: name, stream });
+      app.streams.allowInput();
+      connection.send({ type: 'attached', request });
+    } catch (error) {
+      connection.send({ type: 'attached', request, error: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
   #execEnded({ connection, id, app, status, execs }: { connection: ControlConnection; id: ProcessId; app: App; status: ExitStatus; execs: Set<ProcessId> }): void {
     const { streams } = this.#processes.get(id) ?? {};
     execs.delete(id);
@@ -492,6 +508,10 @@ export class Agent {
     }
     this.#machine.powerOff();
   }
+}
+
+function takesInput(stdio: Stdio): boolean {
+  return stdio.kind === 'tty' ? stdio.stdin !== false : stdio.stdin;
 }
 
 function failure(error: unknown, where: { app: string | undefined; step: string }): Extract<AgentMessage, { type: 'failed' }> {

@@ -40,6 +40,8 @@ export function parseHostMessage(message: object): HostMessage {
       return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app') };
     case 'app-stop':
       return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app'), graceMs: asGraceMs(fields['graceMs'], 'graceMs') };
+    case 'attach':
+      return { type, request: asCount(fields['request'], 'request'), app: asString(fields['app'], 'app'), stream: asString(fields['stream'], 'stream') };
     case 'signal':
       return { type, process: asCount(fields['process'], 'process'), signal: asSignal(fields['signal'], 'signal') };
     case 'resize':
@@ -132,9 +134,11 @@ function parseVariables(value: unknown, field: string): Record<string, string> {
 function parseStdio(value: unknown, field: string): Stdio {
   const stdio = asObject(value, field);
   const kind = asString(stdio['kind'], `${field}.kind`);
-  if (kind === 'tty') return { kind, size: parseSize(stdio['size'], `${field}.size`) };
+  const silenced = (...names: readonly string[]): Record<string, false> =>
+    Object.fromEntries(names.filter((name) => optional(stdio[name], `${field}.${name}`, asBoolean) === false).map((name) => [name, false] as const));
+  if (kind === 'tty') return { kind, size: parseSize(stdio['size'], `${field}.size`), ...silenced('stdin', 'stdout', 'stderr') };
   if (kind !== 'streams') fail(`${field}.kind`, '"streams" or "tty"');
-  return { kind, stdin: asBoolean(stdio['stdin'], `${field}.stdin`) };
+  return { kind, stdin: asBoolean(stdio['stdin'], `${field}.stdin`), ...silenced('stdout', 'stderr') };
 }
 
 function parseSize(value: unknown, field: string): TerminalSize {

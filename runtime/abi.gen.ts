@@ -403,6 +403,7 @@ export const ENODATA = 61;
 export const EOVERFLOW = 75;
 export const EPROTO = 71;
 export const ENOTSOCK = 88;
+export const EMSGSIZE = 90;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
 export const ENETUNREACH = 101;

@@ -43,6 +43,11 @@ export interface Sys {
   hex(bytes: Uint8Array): string;
   /** Fills `bytes` from twice as many hexadecimal digits. False: that is not what `text` is. */
   unhex(text: string, bytes: Uint8Array): boolean;
+  /**
+   * Copies the lines of `bytes` to `into`, each behind `full`, what follows the last newline behind `partial` and with a
+   * newline. A line that does not fit any more ends it: `counts` becomes [bytes taken, bytes written].
+   */
+  lines(bytes: Uint8Array, full: Uint8Array, partial: Uint8Array, into: Uint8Array, counts: Int32Array): void;
   /** `NAME=value` strings as the process received them. */
   environment(): string[];
   /** `tick` is called whenever no promise job is pending; it waits for events. `onError` gets everything uncaught. */

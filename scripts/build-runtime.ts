@@ -23,7 +23,7 @@ const ENGINE = {
 } as const;
 const ENGINE_SUITE = 'trixie';
 const ENGINE_UNITS = ['quickjs', 'cutils', 'dtoa', 'libregexp', 'libunicode'];
-const RUNTIME_UNITS = ['main', 'syscall', 'spawn', 'arena', 'sha2'];
+const RUNTIME_UNITS = ['main', 'syscall', 'spawn', 'arena', 'sha2', 'lines'];
 const RUNTIME_FILES = [...RUNTIME_UNITS.map((unit) => `${unit}.c`), 'runtime.h', 'compile.c', 'program.S'].map((name) => join(C_DIRECTORY, name));
 
 interface Toolchain {

@@ -21,7 +21,7 @@ export interface Flavor {
 export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
   return {
     name: 'coreos.com/rkt/stage1-kvm',
-    entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'enter', 'export', 'gc', 'predict', 'stop'],
+    entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'attach', 'enter', 'export', 'gc', 'predict', 'stop'],
     files: ['initramfs', 'kernel'],
     annotations: { 'rkt/rootfs': 'disk', 'rkt/network': 'tap', 'rkt/metadata': 'vsock', 'rkt/kernel-source': kernel.source, 'rkt/kernel-release': kernel.release },
   };
@@ -30,7 +30,7 @@ export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
 /** A process of this host in another root directory. */
 export const FLY_FLAVOR: Flavor = {
   name: 'coreos.com/rkt/stage1-fly',
-  entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'enter', 'gc', 'stop'],
+  entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'attach', 'enter', 'gc', 'stop'],
   files: [],
   annotations: { 'rkt/rootfs': 'directory', 'rkt/network': 'host' },
 };

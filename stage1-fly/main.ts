@@ -1,6 +1,7 @@
 /** The entrypoints of the flavor without a virtual machine, in one program: the name it is called by says which. */
 import '../runtime/sys.ts';
 import { exit } from '../runtime/linux/process.ts';
+import { attach } from '../stage1-kvm/attach/client.ts';
 import { enter } from '../stage1-kvm/enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { printError } from '../stage1-kvm/report.ts';
@@ -15,6 +16,7 @@ function main(program: string, args: readonly string[]): void {
     case 'init': run(args); break;
     // It talks to the agent in the pod, whatever carries the words.
     case 'enter': enter(args); break;
+    case 'attach': attach(args); break;
     case 'stop': stop(args); break;
     case STOP_MONITOR: stopMonitor(args); break;
     case 'gc': gc(args); break;

@@ -6,6 +6,7 @@ import { parseRunArguments, type RunOptions } from '../stage1-kvm/options.ts';
 const WITHOUT_EFFECT: readonly string[] = ['net', 'ipc', 'hostname'];
 const KNOWN: readonly string[] = [
   'debug', 'interactive', 'dns-conf-mode', 'disable-capabilities-restriction', 'disable-paths', 'disable-seccomp', 'local-config', 'mds-token',
+  'log-driver', 'log-size-max', 'log-files-max', 'log-journal',
 ];
 
 /** @throws Stage1Error on a bad value, a missing UUID, and any flag that only a virtual machine can obey. */

@@ -2,7 +2,7 @@
  * The life of a pod without a virtual machine. The monitor and the agent of the other flavor are one process here: the agent
  * starts, confines and ends the app as it does in a guest; this part writes down what it says and connects the streams.
  */
-import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../runtime/abi.gen.ts';
+import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGTTOU, SIGUSR1, SIGWINCH } from '../runtime/abi.gen.ts';
 import { setCloseOnExec } from '../runtime/linux/fds.ts';
 import { becomeSubreaper, environmentVariable, exit, getPid } from '../runtime/linux/process.ts';
 import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals.ts';
@@ -16,10 +16,11 @@ import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
 import { notifySupervisor } from '../stage1-kvm/notify.ts';
 import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
-import { startMessage } from '../stage1-kvm/pod/start-message.ts';
+import { startMessage, stdioOf } from '../stage1-kvm/pod/start-message.ts';
 import type { RunOptions } from '../stage1-kvm/options.ts';
+import { requireLogTargets } from '../stage1-kvm/logs/pod-logs.ts';
+import { AppRelays } from '../stage1-kvm/relay/app-relays.ts';
 import { escapeDetector } from '../stage1-kvm/relay/escape.ts';
-import { relayProcess } from '../stage1-kvm/relay/process-streams.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from '../stage1-kvm/relay/terminal.ts';
 import { printError } from '../stage1-kvm/report.ts';
 import { CONTROL_PORT, type AgentMessage } from '../src/wire/messages.ts';
@@ -37,6 +38,7 @@ const APP_PROCESS = 1;
 /** Takes over the process: returns to its caller, but the event loop ends with exit(). */
 export function run(args: readonly string[]): void {
   const options = parseFlyArguments(args);
+  requireLogTargets(options.logs);
   keepLockPrivate();
   const pod = readPod();
   if (pod.apps.length !== 1) throw new Stage1Error('flavor "fly" only supports 1 application per Pod for now');
@@ -58,6 +60,7 @@ class FlyPod {
   readonly #app: string;
   readonly #transport: LocalTransport = localTransport();
   readonly #machine: Machine;
+  readonly #relays: AppRelays;
   #channel: FrameChannel | undefined;
   #terminal: RawTerminal | undefined;
   #output: Promise<void> = Promise.resolve();
@@ -72,6 +75,12 @@ class FlyPod {
     this.#options = options;
     this.#pod = pod;
     this.#app = pod.apps[0]!.app.name;
+    this.#relays = new AppRelays({
+      uuid: options.uuid,
+      logs: options.logs,
+      open: (port) => this.#transport.open(port),
+      send: (message) => this.#channel?.send(message),
+    });
     this.#machine = hostMachine({ dns: options.dns, transport: this.#transport, onPowerOff: () => this.#onPowerOff() });
   }
 
@@ -79,7 +88,7 @@ class FlyPod {
     writePid(getPid());
     recordCreated([this.#app]);
     new Agent(this.#machine).run();
-    const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGWINCH]);
+    const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH]);
     watch(signalFd, EPOLLIN, () => {
       for (const { signal } of takeSignals(signalFd)) this.#onSignal(signal);
     });
@@ -94,14 +103,16 @@ class FlyPod {
     });
     this.#channel = channel;
     channel.send(startMessage({ ...this.#options, insecure: this.#insecure() }, {
-      podManifest: this.#pod.manifest, apps: this.#pod.apps, terminal, hasScratchDisk: false, shares: [], hostLogHex: null, guestNetwork: null,
+      podManifest: this.#pod.manifest, apps: this.#pod.apps, streams: this.#pod.streams, terminal, hasScratchDisk: false, shares: [], hostLogHex: null, guestNetwork: null,
       wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: null,
     }));
     if (terminal !== null) this.#terminal = enterRawMode(0);
-    this.#output = relayProcess((port) => this.#transport.open(port), {
+    const settings = this.#pod.streams[0]!;
+    this.#output = this.#relays.relay({
+      settings,
       process: APP_PROCESS,
-      stdio: terminal === null ? 'streams' : 'tty',
-      stdin: this.#options.interactive,
+      stdio: stdioOf(this.#options, { index: 0, settings }, terminal),
+      isInteractive: this.#options.interactive,
       onInput: escapeDetector(monotonicMs, () => this.#leave(128 + SIGKILL)),
     });
     this.#output.catch((error: unknown) => this.#fail(error));
@@ -116,6 +127,10 @@ class FlyPod {
   }
 
   #onSignal(signal: number): void {
+    if (signal === SIGUSR1) {
+      this.#relays.reopenLogs();
+      return;
+    }
     if (signal === SIGWINCH) {
       if (this.#terminal !== undefined) this.#channel?.send({ type: 'resize', process: APP_PROCESS, size: this.#terminal.size() });
       return;
@@ -134,6 +149,7 @@ class FlyPod {
     switch (message.type) {
       case 'started':
         if (message.process === APP_PROCESS) recordStarted(this.#app);
+        this.#relays.onStarted(message.process);
         break;
       case 'ready':
         recordReady();
@@ -149,6 +165,9 @@ class FlyPod {
         break;
       case 'warning':
         printError(new Stage1Error(`warning: ${message.message}`));
+        break;
+      case 'attached':
+        this.#relays.onAttached(message.request, message.error);
         break;
       case 'halted':
         this.#isOver = true;
@@ -179,6 +198,7 @@ class FlyPod {
   /** Takes what is left of the app with it. */
   #leave(code: number): never {
     this.#terminal?.restore();
+    this.#relays.close();
     this.#machine.release((message) => printError(new Stage1Error(`warning: ${message}`)));
     this.#transport.close();
     exit(code);

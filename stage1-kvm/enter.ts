@@ -110,7 +110,7 @@ function terminalEnvironment(hasTerminal: boolean): Record<string, string> {
 }
 
 /** A stream to a port of the guest, by way of the monitor's socket in the pod directory. */
-async function openThroughMonitor(port: number): Promise<number> {
+export async function openThroughMonitor(port: number): Promise<number> {
   const fd = connectToMonitor();
   const request = sys.utf8(`CONNECT ${port}\n`).subarray(0, -1);
   writeRaw(fd, request);

@@ -4,6 +4,7 @@ import { exit } from '../runtime/linux/process.ts';
 import { monotonicMs } from '../runtime/linux/time.ts';
 import { acceleratorRecord } from './accelerator/choose.ts';
 import { probeKvm } from './accelerator/probe.ts';
+import { attach } from './attach/client.ts';
 import { enter } from './enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { exportApp } from './export.ts';
@@ -21,6 +22,7 @@ function main(program: string, args: readonly string[]): void {
   const name = program.slice(program.lastIndexOf('/') + 1);
   switch (name) {
     case 'init': runOrReport(args); break;
+    case 'attach': attach(args); break;
     case 'enter': enter(args); break;
     case 'stop': stop(args); break;
     case 'export': exportApp(args); break;

@@ -1,6 +1,9 @@
 /** Arguments of the stage1 entrypoints (interface version 6 of rkt, and our own additions). No system calls here. */
 import type { ActivatedPort } from './activation/activated-ports.ts';
+import { DEFAULT_DETACH_KEYS } from './attach/detach-keys.ts';
+import { ENDPOINT_NAMES, type EndpointName } from './attach/endpoint-names.ts';
 import { Stage1Error } from './error.ts';
+import { DEFAULT_LOG_OPTIONS, type LogOptions } from './logs/log-options.ts';
 
 export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
 export type PodNetwork =
@@ -36,6 +39,7 @@ export interface RunOptions {
   kernel: string | null;
   initramfs: string | null;
   timing: boolean;
+  logs: LogOptions;
   memoryMiB: number | null;
   cpus: number | null;
   /** Memory that the guest has freed goes back to the host. */
@@ -57,6 +61,14 @@ export const SHUTDOWN_GRACE_MS = 10_000;
 
 export interface AppOptions {
   app: string;
+}
+
+export interface AttachOptions {
+  action: 'list' | 'auto-attach' | 'custom-attach';
+  app: string;
+  /** For `custom-attach`. */
+  endpoints: EndpointName[];
+  detachKeys: string;
 }
 
 export interface StopOptions {
@@ -92,6 +104,7 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
     kernel: null,
     initramfs: null,
     timing: false,
+    logs: { ...DEFAULT_LOG_OPTIONS },
     memoryMiB: null,
     cpus: null,
     giveBackMemory: false,
@@ -121,6 +134,10 @@ export function parseRunArguments(args: readonly string[]): RunOptions {
       case 'kernel': options.kernel = required(name, value); break;
       case 'initramfs': options.initramfs = required(name, value); break;
       case 'timing': options.timing = booleanValue(name, value); break;
+      case 'log-driver': options.logs.driver = oneOf(name, required(name, value), ['k8s-file', 'journald', 'none'] as const); break;
+      case 'log-size-max': options.logs.maxBytes = positiveInteger(name, required(name, value)); break;
+      case 'log-files-max': options.logs.maxFiles = positiveInteger(name, required(name, value)); break;
+      case 'log-journal': options.logs.journalPath = required(name, value); break;
       case 'memory-mib': options.memoryMiB = positiveInteger(name, required(name, value)); break;
       case 'cpus': options.cpus = positiveInteger(name, required(name, value)); break;
       case 'inspect': options.inspectedApp = required(name, value); break;
@@ -170,6 +187,27 @@ export function parseAppArguments(args: readonly string[]): AppOptions {
   }
   if (app === '') throw new Stage1Error('--app is missing');
   return { app };
+}
+
+/** @throws Stage1Error */
+export function parseAttachArguments(args: readonly string[]): AttachOptions {
+  const options: AttachOptions = { action: 'list', app: '', endpoints: [], detachKeys: DEFAULT_DETACH_KEYS };
+  const { flags, operands } = split(args);
+  for (const { name, value } of flags) {
+    const endpoint = ENDPOINT_NAMES.find((candidate) => candidate === name);
+    if (endpoint !== undefined) {
+      if (booleanValue(name, value)) options.endpoints.push(endpoint);
+    } else if (name === 'action') options.action = oneOf(name, required(name, value), ['list', 'auto-attach', 'custom-attach'] as const);
+    else if (name === 'app') options.app = required(name, value);
+    else if (name === 'detach-keys') options.detachKeys = value ?? '';
+    else if (name !== 'debug') throw new Stage1Error(`unknown flag --${name}`);
+  }
+  if (options.app === '') throw new Stage1Error('--app is missing');
+  if (operands.length > 0) throw new Stage1Error(`unexpected operand "${operands[0]}"`);
+  const { endpoints } = options;
+  if (options.action === 'custom-attach' && endpoints.length === 0) throw new Stage1Error('at least one endpoint must be named');
+  if (endpoints.some((name) => name.startsWith('tty')) && endpoints.some((name) => !name.startsWith('tty'))) throw new Stage1Error(`incompatible endpoints ${endpoints.join(',')}: cannot simultaneously attach TTY and streams`);
+  return options;
 }
 
 /** Arguments of `stop` and `gc`. @throws Stage1Error */

@@ -1,5 +1,5 @@
 /** The life of a pod, from its directory to its exit status. */
-import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../runtime/abi.gen.ts';
+import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGUSR1, SIGWINCH } from '../runtime/abi.gen.ts';
 import { close, setCloseOnExec, writeAll } from '../runtime/linux/fds.ts';
 import { readText, statIfAny, writeFile } from '../runtime/linux/files.ts';
 import { environmentVariable, exit, getPid, pidfdKill, pidfdOpen, reap, type ProcessEnd } from '../runtime/linux/process.ts';
@@ -29,9 +29,11 @@ import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, r
 import { readMetadataToken } from './pod/metadata-token.ts';
 import { reportOutOfMemory } from './pod/memory-kills.ts';
 import { startMessage, stdioOf } from './pod/start-message.ts';
+import { requireLogTargets } from './logs/pod-logs.ts';
+import { AppRelays } from './relay/app-relays.ts';
 import { escapeDetector } from './relay/escape.ts';
 import { consolePrefix, linePrefixer } from './relay/line-prefix.ts';
-import { relayProcess } from './relay/process-streams.ts';
+import { addedStreamSettings, stdioOfModes, type AppStreamSettings } from './relay/stream-settings.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from './relay/terminal.ts';
 import { printError } from './report.ts';
 import { formatPhases, phasesOf, type Moments } from './timing.ts';
@@ -55,10 +57,11 @@ type State =
 /** Takes over the process: returns to its caller, but the event loop ends with exit(). */
 export function run(args: readonly string[], startMs: number): void {
   const options = parseRunArguments(args);
+  requireLogTargets(options.logs);
   keepLockPrivate();
   for (const fd of [...options.holdFds, ...options.listens.map((listen) => listen.fd)]) setCloseOnExec(fd);
   blockSignals([SIGPIPE, SIGTTOU]);
-  const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGWINCH]);
+  const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH]);
   let supervisor: Supervisor | null = null;
   const launched = launchPod(options, (fault) => supervisor?.fail(new Stage1Error(`the guest broke the rules of its vsock device: ${fault.message}`)));
   supervisor = new Supervisor(options, launched, startMs);
@@ -89,6 +92,7 @@ class Supervisor {
   readonly #activatedPorts: ActivatedPorts;
   readonly #supervisorStatus = new SupervisorStatus();
   readonly #outputs: Promise<void>[] = [];
+  readonly #relays: AppRelays;
   #state: State = 'booting';
   #channel: FrameChannel | null = null;
   #terminal: RawTerminal | null = null;
@@ -112,6 +116,12 @@ class Supervisor {
       ports: options.listens,
       open: (port) => launched.transport.open(port),
       warn: (message) => printError(new Stage1Error(`warning: ${message}`)),
+    });
+    this.#relays = new AppRelays({
+      uuid: options.uuid,
+      logs: options.logs,
+      open: (port) => launched.transport.open(port),
+      send: (message) => this.#channel?.send(message),
     });
     const debug = options.debug ? { copyTo: 2 } : {};
     this.#console = drainText(launched.consoleFd, { logPath: CONSOLE_LOG_PATH, ...debug });
@@ -173,6 +183,10 @@ class Supervisor {
 
   /** @param graceMs from `stop`; someone who presses a key twice wants the end now, `stop` waits for it */
   onSignal(signal: number, graceMs?: number): void {
+    if (signal === SIGUSR1) {
+      this.#relays.reopenLogs();
+      return;
+    }
     if (signal === SIGWINCH) {
       if (this.#terminal !== null) this.#channel?.send({ type: 'resize', process: 1, size: this.#terminal.size() });
       return;
@@ -221,6 +235,7 @@ class Supervisor {
     this.#channel.send(startMessage(this.#options, {
       podManifest: pod.manifest,
       apps: pod.apps,
+      streams: pod.streams,
       terminal,
       hasScratchDisk: pod.hasScratchDisk,
       shares: this.#launched.shares.inGuest,
@@ -245,11 +260,10 @@ class Supervisor {
     return path === null || statIfAny(path) === undefined ? null : readText(path);
   }
 
-  /** Output of an app that was added to the running pod: to this process's own, with the app's name before each line. */
-  async #connectOutput(process: number, name: string): Promise<void> {
-    const { transport } = this.#launched;
+  /** Streams of an app that was added to the running pod: its output has the app's name before each line. */
+  async #relayAdded(process: number, settings: AppStreamSettings): Promise<void> {
     try {
-      await relayProcess((port) => transport.open(port), { process, stdio: 'streams', stdin: false, makeFilter: () => linePrefixer(this.#prefixOf(name)) });
+      await this.#relays.relay({ settings, process, stdio: stdioOfModes(settings.modes), isInteractive: false, makeFilter: () => linePrefixer(this.#prefixOf(settings.name)) });
     } catch (error) {
       if (this.#state !== 'ending') throw error;
     }
@@ -260,15 +274,17 @@ class Supervisor {
   }
 
   async #relayApp(name: string, index: number, hasTerminal: boolean): Promise<void> {
-    const { pod, transport } = this.#launched;
-    const stdio = stdioOf(this.#options, index, hasTerminal ? { rows: 0, cols: 0 } : null);
-    const isAlone = pod.apps.length === 1;
+    const { pod } = this.#launched;
+    const settings = pod.streams[index]!;
+    const isInteractive = this.#options.interactive && index === 0;
+    if (isInteractive && settings.modes.stdin !== 'null') throw new Stage1Error(`pod: app "${name}" takes its input from attached clients: it cannot be run interactively`);
     try {
-      await relayProcess((port) => transport.open(port), {
+      await this.#relays.relay({
+        settings,
         process: index + 1,
-        stdio: stdio.kind,
-        stdin: stdio.kind === 'streams' && stdio.stdin,
-        ...(isAlone ? {} : { makeFilter: () => linePrefixer(this.#prefixOf(name)) }),
+        stdio: stdioOf(this.#options, { index, settings }, hasTerminal ? { rows: 0, cols: 0 } : null),
+        isInteractive,
+        ...(pod.apps.length === 1 ? {} : { makeFilter: () => linePrefixer(this.#prefixOf(name)) }),
         onInput: escapeDetector(monotonicMs, () => this.#stopNow(128 + SIGKILL)),
       });
     } catch (error) {
@@ -286,9 +302,10 @@ class Supervisor {
       disks: new HotDisks(qmp),
       memoryMiB: machine.size.memoryMiB,
       send: (message) => this.#channel?.send(message),
-      onStart: (process, name) => {
-        this.#running.set(process, name);
-        this.#outputs.push(this.#connectOutput(process, name).catch((error: unknown) => this.fail(error)));
+      streamsOf: (manifest) => addedStreamSettings(manifest, this.#launched.pod.manifest),
+      onStart: (process, settings) => {
+        this.#running.set(process, settings.name);
+        this.#outputs.push(this.#relayAdded(process, settings).catch((error: unknown) => this.fail(error)));
       },
       onStartFailed: (process) => this.#running.delete(process),
     });
@@ -313,6 +330,7 @@ class Supervisor {
         this.#pids.set(message.app, message.pid);
         if (this.#running.get(message.process) === message.app) recordStarted(message.app);
         this.#activatedPorts.serve();
+        this.#relays.onStarted(message.process);
         break;
       case 'restarting':
         this.#onRestarting(message.process);
@@ -351,6 +369,9 @@ class Supervisor {
         break;
       case 'endorse':
         this.#onEndorse(message.request, message.keyName);
+        break;
+      case 'attached':
+        this.#relays.onAttached(message.request, message.error);
         break;
       case 'halted':
         this.#finish();
@@ -444,6 +465,7 @@ class Supervisor {
 
   #leave(code: number): never {
     this.#terminal?.restore();
+    this.#relays.close();
     this.#endAttestation();
     this.#endChanges();
     this.#launched.tpm?.close();

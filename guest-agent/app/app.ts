@@ -93,7 +93,7 @@ export async function openApp(context: PodContext, index: number): Promise<App> 
   if (startApp === undefined || manifest === undefined) throw new Error(`app "${startApp?.name}" is not in the pod manifest`);
   if (manifest.settings.restart.kind !== 'no' && startApp.stdio.kind === 'tty') throw new Error('an app that owns a terminal cannot be restarted: its end hangs the terminal up');
   const isolation = readIsolators(manifest.isolators);
-  const streams = new StandardStreams(startApp.stdio);
+  const streams = new StandardStreams(startApp.stdio, { holdsInput: manifest.holdsInput });
   try {
     const request = { index, app: manifest, pod, start, limits: boundByPod(isolation.limits, pod.isolators), sysctls: isolation.sysctls, terminalPath: streams.terminalPath };
     const warn = (message: string): void => context.warn(`${manifest.name}: ${message}`);
@@ -305,7 +305,7 @@ export class App {
         workingDirectory: this.manifest.workingDirectory,
         stdio: streams.childFds,
         inherited: listeners?.fds ?? [],
-        controllingTerminal: hasTerminal,
+        controllingTerminal: streams.controlsTerminal,
       },
       cgroupFd: this.#place.cgroup.fd,
       ...(pid === undefined ? {} : { pid }),

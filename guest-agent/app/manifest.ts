@@ -1,6 +1,7 @@
 /** What the agent acts on in an appc pod manifest (spec: pods.md, types.md). Fields it has no use for are not looked at. */
 import { appSettings, type AppSettings } from '../../src/wire/app-settings.ts';
 import { LISTEN_FDS_MAX, type ListenPort } from '../activation/listeners.ts';
+import { streamModes } from '../../src/wire/stream-modes.ts';
 import { asBoolean, asId, asInteger, asList, asObject, asString, fail, optional, parseDecimal, type JsonObject } from '../checked.ts';
 
 export interface Isolator {
@@ -57,6 +58,8 @@ export interface AppManifest {
   settings: AppSettings;
   /** TCP ports whose sockets the app is given. */
   listenPorts: ListenPort[];
+  /** Its input is for clients that attach: none is carried before one has been announced. */
+  holdsInput: boolean;
 }
 
 export interface PodManifest {
@@ -112,6 +115,7 @@ function parseApp(value: unknown, field: string): AppManifest {
     postStop: handlers.get('post-stop'),
     settings: appSettings(asList(runtimeApp['annotations'], `${field}.annotations`, parseAnnotation)),
     listenPorts: asList(app['ports'], `${field}.app.ports`, parsePort).flat(),
+    holdsInput: streamModes(runtimeApp['annotations']).stdin !== 'null',
   };
 }
 

@@ -20,6 +20,8 @@ interface Channel {
 export class StandardStreams {
   /** What the process gets as 0, 1, 2. */
   readonly childFds: readonly [number, number, number];
+  /** Whether its standard input is a terminal, which then controls the session. */
+  readonly controlsTerminal: boolean;
   /** /dev/pts/N in the agent's own /dev. */
   readonly terminalPath: string | undefined;
   readonly #channels = new Map<StreamName, Channel>();
@@ -27,23 +29,31 @@ export class StandardStreams {
   /** Those of the child's ends that were made for it: pipes and the terminal, not /dev/null. */
   readonly #owned: number[] = [];
   #masterFd: number | undefined;
+  /** False: input is for clients that attach, and none has been announced. */
+  #takesInput = true;
+  /** Begins to carry input, when that is allowed. */
+  #startInput: (() => void) | undefined;
   #finishing = false;
   #abandoned = false;
   #onDrained: (() => void) | undefined;
 
-  constructor(stdio: Stdio) {
+  constructor(stdio: Stdio, options: { holdsInput?: boolean } = {}) {
+    this.controlsTerminal = stdio.kind === 'tty' && stdio.stdin !== false;
+    this.#takesInput = options.holdsInput !== true && (stdio.kind !== 'tty' || this.controlsTerminal);
     if (stdio.kind === 'tty') {
       const pty = openPty(stdio.size);
       this.#masterFd = pty.masterFd;
       this.#childEnds.push(pty.slaveFd);
-      this.childFds = [pty.slaveFd, pty.slaveFd, pty.slaveFd];
+      const end = (isConnected: boolean | undefined): number => (isConnected === false ? this.#openNull() : pty.slaveFd);
+      this.childFds = [end(stdio.stdin), end(stdio.stdout), end(stdio.stderr)];
       this.terminalPath = `/dev/pts/${pty.number}`;
       this.#owned.push(pty.slaveFd);
       this.#channels.set('tty', { fd: duplicate(pty.masterFd), direction: 'out', pumps: [] });
       return;
     }
     const input = stdio.stdin ? this.#openInput() : this.#openNull();
-    this.childFds = [input, this.#openOutput('stdout'), this.#openOutput('stderr')];
+    const output = (name: 'stdout' | 'stderr'): number => (stdio[name] === false ? this.#openNull() : this.#openOutput(name));
+    this.childFds = [input, output('stdout'), output('stderr')];
   }
 
   #openNull(): number {
@@ -80,7 +90,7 @@ export class StandardStreams {
   /** Takes the connection over. False when there is no such stream or it has a connection already. */
   attach(name: StreamName, fd: number): boolean {
     const channel = this.#channels.get(name);
-    if (channel?.fd === undefined) return false;
+    if (channel?.fd === undefined || (name === 'stdin' && !this.#takesInput)) return false;
     const own = channel.fd;
     channel.fd = undefined;
     if (name === 'tty') this.#attachTerminal(channel, own, fd);
@@ -95,7 +105,15 @@ export class StandardStreams {
     this.#pump(channel, { source: masterFd, sink: fd });
     const input: Channel = { fd: undefined, direction: 'in', pumps: [] };
     this.#channels.set('stdin', input);
-    this.#pump(input, { source: duplicate(fd), sink: duplicate(masterFd) });
+    this.#startInput = () => this.#pump(input, { source: duplicate(fd), sink: duplicate(masterFd) });
+    if (this.#takesInput) this.#startInput();
+  }
+
+  /** From now on what the host sends reaches the process. */
+  allowInput(): void {
+    if (this.#takesInput) return;
+    this.#takesInput = true;
+    if (!this.#finishing) this.#startInput?.();
   }
 
   #pump(channel: Channel, ends: { source: number; sink: number }): void {

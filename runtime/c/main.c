@@ -199,6 +199,7 @@ static void add_bindings(JSContext *ctx, int argc, char **argv) {
         { "call", js_syscall, 7 }, { "spawn", js_spawn, 4 }, { "address", js_address, 1 }, { "map", js_map, 2 },
         { "detach", js_detach, 1 }, { "utf8", js_utf8, 1 }, { "text", js_text, 1 }, { "environment", js_environment, 0 },
         { "hooks", js_hooks, 2 }, { "hash", js_hash, 2 }, { "hex", js_hex, 1 }, { "unhex", js_unhex, 2 },
+        { "lines", js_lines, 5 },
     };
     JSValue global = JS_GetGlobalObject(ctx), sys = JS_NewObject(ctx), arguments = JS_NewArray(ctx);
     for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++) {

@@ -35,6 +35,7 @@ const char *path_argument(JSContext *ctx, JSValueConst value);
 
 JSValue js_syscall(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
+JSValue js_lines(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 JSValue js_hash(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 
 extern const JSMallocFunctions arena_functions;

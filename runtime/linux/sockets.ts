@@ -24,7 +24,7 @@ export function socketPair(type: number = SOCK_STREAM, flags = 0): [number, numb
   return [ends[0] ?? -1, ends[1] ?? -1];
 }
 
-function unixAddress(path: string): Uint8Array {
+export function unixAddress(path: string): Uint8Array {
   const bytes = sys.utf8(path);
   const address = new Uint8Array(sockaddr_un_sun_path + bytes.length);
   if (address.length > sizeof_sockaddr_un) throw new RangeError(`socket path longer than ${sizeof_sockaddr_un - sockaddr_un_sun_path - 1} bytes: ${path}`);
@@ -159,8 +159,8 @@ function messageHeader(data: Uint8Array, control: Uint8Array | null): Uint8Array
   return header;
 }
 
-/** Sends data (at least one byte) and copies of descriptors over a unix socket: bytes sent or -errno. */
-export function sendWithFds(fd: number, data: Uint8Array, fds: readonly number[]): number {
+/** Sends data (over a stream at least one byte) and copies of descriptors over a unix socket: bytes sent or -errno. */
+export function sendWithFds(fd: number, data: Uint8Array, fds: readonly number[], flags = 0): number {
   let control: Uint8Array | null = null;
   if (fds.length > 0) {
     control = new Uint8Array(align(sizeof_cmsghdr + fds.length * 4));
@@ -170,7 +170,7 @@ export function sendWithFds(fd: number, data: Uint8Array, fds: readonly number[]
     view.setInt32(cmsghdr_cmsg_type, SCM_RIGHTS, true);
     fds.forEach((sent, index) => (view as DataView).setInt32(sizeof_cmsghdr + index * 4, sent, true));
   }
-  return sys.call(NR_sendmsg, fd, messageHeader(data, control), MSG_NOSIGNAL);
+  return sys.call(NR_sendmsg, fd, messageHeader(data, control), MSG_NOSIGNAL | flags);
 }
 
 export interface ReceivedMessage {

@@ -8,7 +8,7 @@ import type { Reporter } from './reporter.ts';
 export function chooseApp(pod: PodHandle, wanted: string | undefined, { command, reporter }: { command: string; reporter: Reporter }): string {
   const names = readPodManifest(pod).apps.map(({ name }) => name);
   if (wanted !== undefined) {
-    if (!names.includes(wanted)) throw new RktError('NOT_FOUND', `app ${JSON.stringify(wanted)} is not in the pod: it has ${names.join(', ')}`);
+    requireApp(names, wanted);
     return wanted;
   }
   const [only] = names;
@@ -16,4 +16,9 @@ export function chooseApp(pod: PodHandle, wanted: string | undefined, { command,
   reporter.note('pod contains multiple apps:');
   for (const name of names) reporter.note(`\t${name}`);
   throw new RktError('USAGE', `specify app using "rkt ${command} --app= ..."`);
+}
+
+/** Throws RktError NOT_FOUND. */
+export function requireApp(names: readonly string[], wanted: string): void {
+  if (!names.includes(wanted)) throw new RktError('NOT_FOUND', `app ${JSON.stringify(wanted)} is not in the pod: it has ${names.join(', ')}`);
 }

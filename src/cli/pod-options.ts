@@ -9,6 +9,7 @@ import type { AppRequest, PodRequest } from '../stage0/pod-manifest.ts';
 import type { MachineOptions } from '../stage0/prepare.ts';
 import { SEALED_LIVE_ROOTS } from '../stage0/run.ts';
 import type { Stage1Choice } from '../stage0/stage1-image.ts';
+import { STREAM_ANNOTATION_PREFIX } from '../wire/stream-modes.ts';
 import type { CommandContext } from './context.ts';
 import { inheritedEnvironment } from './environment.ts';
 import { usage } from './flags/flag.ts';
@@ -81,7 +82,7 @@ export function appRequest({ image: text, flags: given, args }: ImageArgument, i
     readOnlyRootFS: given.last(flags.readonlyRootfs),
     mounts: given.all(flags.mount),
     environment: given.all(flags.environment),
-    annotations: [...given.all(flags.annotation), ...flags.SETTING_FLAGS.flatMap((flag) => given.last(flag) ?? [])],
+    annotations: [...given.all(flags.annotation), ...flags.SETTING_FLAGS.flatMap((flag) => given.last(flag) ?? []), ...streamAnnotations(given)],
     userAnnotations: given.all(flags.userAnnotation),
     userLabels: given.all(flags.userLabel),
     isolators: isolatorsOf(given),
@@ -95,6 +96,13 @@ function isolatorsOf(given: FlagValues): Isolator[] {
   const sysctls = Object.fromEntries(given.all(flags.sysctl).map(({ name, value }) => [name, value]));
   if (given.has(flags.sysctl)) isolators.push({ name: 'os/unix/sysctl', value: sysctls });
   return isolators;
+}
+
+function streamAnnotations(given: FlagValues): AppRequest['annotations'] {
+  return flags.STREAM_FLAGS.flatMap((flag) => {
+    const value = given.last(flag);
+    return value === undefined ? [] : [{ name: `${STREAM_ANNOTATION_PREFIX}${flag.name}`, value }];
+  });
 }
 
 export function machineOptions(values: FlagValues, context: CommandContext): MachineOptions {

@@ -37,6 +37,8 @@ export interface Reporter {
   result(result: Result): void;
   /** One line to standard output, at once. */
   print(line: string): void;
+  /** What others have written, as it is. False: nobody reads it any more. */
+  pass(fd: 1 | 2, bytes: Uint8Array): boolean;
   /** One line to standard error behind the command's name. */
   note(message: string): void;
   /** Text for the terminal as it is, without a newline. */
@@ -51,20 +53,22 @@ export interface ReporterOptions {
   /** `run`, `image list` is called `list` as in rkt. */
   command: string;
   debug: boolean;
-  write?(fd: 1 | 2, data: string | Uint8Array): void;
+  /** False: nobody reads any more. */
+  write?(fd: 1 | 2, data: string | Uint8Array): unknown;
 }
 
 export function createReporter(options: ReporterOptions): Reporter {
   const write = options.write ?? writeAll;
-  const note = (message: string): void => write(2, `${options.command}: ${message}\n`);
+  const note = (message: string): void => void write(2, `${options.command}: ${message}\n`);
   return {
     result: (result) => {
       const data = resultData(result);
       if (data.length > 0) write(1, data);
     },
-    print: (line) => write(1, `${line}\n`),
+    print: (line) => void write(1, `${line}\n`),
+    pass: (fd, bytes) => write(fd, bytes) !== false,
     note,
-    status: (text) => write(2, text),
+    status: (text) => void write(2, text),
     debug: (source, message) => {
       if (options.debug) write(2, `${source}: ${message}\n`);
     },

@@ -1,4 +1,5 @@
 /** Flags of `run` and `run-prepared` that decide how a pod is started. */
+import { resolve } from 'node:path';
 import { planNetworks } from '../stage0/network-plan.ts';
 import type { NameSettings } from '../stage0/pod-network.ts';
 import type { RunRequest } from '../stage0/run.ts';
@@ -25,6 +26,7 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
   });
   // A supervisor's sockets need no network; which port is whose is seen when the pod is known.
   if (network.kind === 'none' && values.has(flags.port) && !hasPassedSockets()) throw usage("--port flag does not work with 'none' networking");
+  const journal = values.last(flags.logJournal);
   const hostname = values.last(flags.hostname);
   const ipc = values.last(flags.ipc);
   return {
@@ -37,6 +39,12 @@ export async function runRequest(values: FlagValues, context: CommandContext): P
     localConfigDir: context.localConfigDir,
     insecure: { ...context.insecure },
     machine: machineOptions(values, context),
+    logs: {
+      driver: values.last(flags.logDriver),
+      sizeMaxBytes: values.last(flags.logSizeMax),
+      filesMax: values.last(flags.logFilesMax),
+      journal: journal === undefined ? undefined : resolve(context.cwd, journal),
+    },
     timing: values.last(flags.timing) ?? false,
     startFlags: flagArguments([...context.globals.given(), ...values.given()].filter(({ flag }) => isStartFlag(flag)), context.cwd),
     mdsRegister: values.last(flags.mdsRegister) ?? false,

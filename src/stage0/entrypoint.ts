@@ -7,7 +7,7 @@ import type { ImageManifest } from '../schema/index.ts';
 import { stage1RootOf } from './root-layout.ts';
 
 export type AppEntrypoint = 'app/add' | 'app/start' | 'app/stop' | 'app/rm';
-export type Entrypoint = 'run' | 'enter' | 'export' | 'stop' | 'gc' | 'predict' | AppEntrypoint;
+export type Entrypoint = 'run' | 'attach' | 'enter' | 'export' | 'stop' | 'gc' | 'predict' | AppEntrypoint;
 
 const PREFIX = 'coreos.com/rkt/stage1/';
 

@@ -3,6 +3,7 @@
  * acts on, so nothing here looks at the machine.
  */
 import { RktError } from '../error.ts';
+import { STREAM_ANNOTATION_PREFIX, streamModes } from '../wire/stream-modes.ts';
 import { portMappings } from '../network/port-mappings.ts';
 import { APPC_VERSION, checkValue, podManifest as podManifestCheck, PRIMARY_GROUP, sanitizeACName } from '../schema/index.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
@@ -89,6 +90,7 @@ export function finishPodManifest(manifest: PodManifest, origin: string): PodMan
 function checkSettings({ name, annotations = [] }: RuntimeApp, origin: string): void {
   try {
     appSettings(annotations);
+    streamModes(annotations);
   } catch (error) {
     throw new RktError('BAD_INPUT', `${origin}: app ${JSON.stringify(name)}: ${error instanceof Error ? error.message : String(error)}`);
   }
@@ -104,7 +106,7 @@ function runtimeApp(request: AppRequest, pod: PodRequest): RuntimeApp {
   if (request.readOnlyRootFS === true) app.readOnlyRootFS = true;
   const mounts = mergeByKey(pod.mounts, request.mounts, (mount) => mount.path);
   if (mounts.length > 0) app.mounts = mounts;
-  const given = mergeByKey(imageManifest.annotations ?? [], request.annotations, (annotation) => annotation.name);
+  const given = mergeByKey((imageManifest.annotations ?? []).filter(isForImages), request.annotations, (annotation) => annotation.name);
   const dropped = [VERIFIED_BY, ...(request.group === undefined ? [] : [PRIMARY_GROUP])];
   const annotations = [...given.filter(({ name }) => !dropped.includes(name)), ...vouchers(request.verifiedBy)];
   if (annotations.length > 0) app.annotations = annotations;
@@ -113,6 +115,11 @@ function runtimeApp(request: AppRequest, pod: PodRequest): RuntimeApp {
 
 /** Who signed is part of what runs: it stands in the manifest, and so in the pod's event log. Nobody else can say it. */
 const VERIFIED_BY = 'coreos.com/rkt/verified-by';
+
+/** Where output goes is said by those who run an image, not by the image. */
+function isForImages({ name }: NameValue): boolean {
+  return !name.startsWith(STREAM_ANNOTATION_PREFIX) && !name.startsWith('coreos.com/rkt/experiment/');
+}
 
 function vouchers(verifiedBy: readonly VerifiedBy[]): NameValue[] {
   const known = verifiedBy.filter(({ kind }) => kind !== 'none');

@@ -8,6 +8,7 @@ import { currentPath, movePod, pathInPod, POD_FILES, readPodManifest, syncMoves 
 import type { PodHandle } from '../pod/index.ts';
 import { parseImageManifest } from '../schema/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
+import { streamModes } from '../wire/stream-modes.ts';
 import { annotationValue, entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
 import { connectPod } from './pod-network.ts';
@@ -25,6 +26,8 @@ export interface RunRequest extends NetworkRequest {
   insecure: { capabilities: boolean; paths: boolean; seccomp: boolean } & Readonly<Record<string, boolean>>;
   /** Replaces, field by field, what `prepare` has kept. */
   machine: MachineOptions;
+  /** How the output of apps is kept; what is undefined is the stage1's choice. */
+  logs: { driver?: string | undefined; sizeMaxBytes?: number | undefined; filesMax?: number | undefined; journal?: string | undefined };
   timing: boolean;
   /** Flags of this command line that are kept in the pod directory for whoever wants to start such a pod again. */
   startFlags: readonly string[];
@@ -46,6 +49,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const mutable = isMutable(manifest);
   if (mutable && manifest.apps.length > 0) throw new RktError('UNSUPPORTED', 'a mutable pod begins without apps: make it with `rkt app sandbox`, then add them');
   if (request.interactive && manifest.apps.length !== 1) throw new RktError('USAGE', 'interactive option only supports pods with one app');
+  if (request.interactive && manifest.apps.some(({ annotations }) => streamModes(annotations).stdin !== 'null')) throw new RktError('USAGE', '--interactive excludes --stdin: the input of an app is that of this process, or of attached clients');
   request.log('Setting up stage1');
   const stage1 = readStage1Manifest(pod);
   const entrypoint = entrypointPath(currentPath(pod), stage1, 'run');
@@ -102,7 +106,12 @@ export function machineOf(pod: PodHandle, request: Pick<RunRequest, 'machine'>):
 
 /** All flags of `run` but those about networks. */
 export async function stage1Arguments(pod: PodHandle, request: RunRequest, { stage1, machine, mutable }: { stage1: ImageManifest; machine: MachineOptions; mutable: boolean }): Promise<string[]> {
-  return [...runArguments(request, interfaceVersion(stage1)), ...(mutable ? ['--mutable'] : []), ...(rootfsKind(stage1) === 'disk' ? await machineArguments(pod, machine, request) : [])];
+  return [...runArguments(request, interfaceVersion(stage1)), ...(mutable ? ['--mutable'] : []), ...(rootfsKind(stage1) === 'disk' ? await machineArguments(pod, machine, request) : []), ...logArguments(request)];
+}
+
+function logArguments({ logs: { driver, sizeMaxBytes, filesMax, journal } }: RunRequest): string[] {
+  const given = Object.entries({ 'log-driver': driver, 'log-size-max': sizeMaxBytes, 'log-files-max': filesMax, 'log-journal': journal });
+  return given.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}=${value}`]));
 }
 
 /** Flags of rkt's stage1 interface, as far as the stage1 knows them. */

@@ -21,8 +21,8 @@ export interface TerminalSize {
 
 /** How a process's standard streams are connected. `tty` is one bidirectional stream instead of three. */
 export type Stdio =
-  | { kind: 'streams'; stdin: boolean }
-  | { kind: 'tty'; size: TerminalSize };
+  | { kind: 'streams'; stdin: boolean; /** False: /dev/null, as without `stdin`. */ stdout?: boolean; stderr?: boolean }
+  | { kind: 'tty'; size: TerminalSize; /** False: /dev/null in place of the terminal. */ stdin?: boolean; stdout?: boolean; stderr?: boolean };
 
 /** dm-verity (hash type 1, SHA-256, 4096-byte blocks, no salt) over a read-only virtio-blk device. */
 export interface VerityDisk {
@@ -118,6 +118,8 @@ export type HostMessage =
       env: Record<string, string>;
       stdio: Stdio;
     }
+  /** Somebody is about to give an app input: answered by `attached`. Before it the agent passes none on to an app whose input is for attached clients. */
+  | { type: 'attach'; request: number; app: string; stream: string }
   | { type: 'signal'; process: ProcessId; signal: number }
   | { type: 'resize'; process: ProcessId; size: TerminalSize }
   /** Mutable pods, from the connection that sent `start` only; each is answered by `done` or `failed`. */
@@ -172,6 +174,8 @@ export type AgentMessage =
   | { type: 'done'; request: number }
   /** Something the host asked for did not happen. Names the app and the step; with `request` it answers that. */
   | { type: 'failed'; request?: number; app?: string; step: string; message: string; exitCode?: number }
+  /** Answers `attach`; with an error the input must not be sent. */
+  | { type: 'attached'; request: number; error?: string }
   | { type: 'pong'; request: number }
   | { type: 'usage'; request: number; uptimeMs: number; memoryTotalBytes: number; network: { receivedBytes: number; sentBytes: number }; apps: AppUsage[] }
   /** `total` may be more than are told of. */

@@ -4,6 +4,7 @@ import type { AgentMessage, HostMessage } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
 import { forgetApp, readAddedApp, recordCreated } from '../pod/directory.ts';
 import { printError } from '../report.ts';
+import { stdioOfModes, type AppStreamSettings } from '../relay/stream-settings.ts';
 import { requireRoom } from '../vmm/size.ts';
 import type { HotDisks } from './hot-disks.ts';
 
@@ -14,9 +15,11 @@ const STOP_GRACE_MS = 10_000;
 export interface PodAppsHost {
   disks: HotDisks;
   memoryMiB: number;
+  /** What the manifest of an app says about its streams. @throws Stage1Error */
+  streamsOf(manifest: string): AppStreamSettings;
   send(message: HostMessage): void;
   /** The app is about to run: its streams are wanted, and its exit is to be recorded. */
-  onStart(process: number, name: string): void;
+  onStart(process: number, settings: AppStreamSettings): void;
   /** It did not start after all. */
   onStartFailed(process: number): void;
 }
@@ -28,6 +31,7 @@ type Request = { [T in 'app-add' | 'app-start' | 'app-stop' | 'app-remove']: Omi
 interface KnownApp {
   process: number;
   disk: string;
+  settings: AppStreamSettings;
   memoryLimitBytes: number;
 }
 
@@ -82,26 +86,27 @@ export class PodApps {
   async #add(name: string): Promise<void> {
     if (this.#apps.has(name)) throw new Stage1Error(`app "${name}" is in the pod already`);
     const { manifest, app, disk } = readAddedApp(name);
+    const settings = this.#host.streamsOf(manifest);
     const wanted = app.memoryLimitBytes ?? 0;
     requireRoom([...this.#apps.values()].map(({ memoryLimitBytes }) => memoryLimitBytes), wanted, this.#host.memoryMiB);
     const process = this.#nextProcess++;
     const serial = await this.#host.disks.take(disk);
     const { dataBlocks, hashStartBlock, rootHashHex } = disk;
     try {
-      await this.#ask({ type: 'app-add', app: { name, process, disk: { serial, dataBlocks, hashStartBlock, rootHashHex }, stdio: { kind: 'streams', stdin: false } }, manifest });
+      await this.#ask({ type: 'app-add', app: { name, process, disk: { serial, dataBlocks, hashStartBlock, rootHashHex }, stdio: stdioOfModes(settings.modes) }, manifest });
     } catch (error) {
       await this.#giveBack(serial);
       throw error;
     }
-    this.#apps.set(name, { process, disk: serial, memoryLimitBytes: wanted });
+    this.#apps.set(name, { process, disk: serial, settings, memoryLimitBytes: wanted });
     recordCreated([name]);
   }
 
   async #start(name: string): Promise<void> {
-    const { process } = this.#known(name);
+    const { process, settings } = this.#known(name);
     // An app that runs or has run is refused by the agent; its records stay as they are.
     const isNew = [`status/${name}-started`, `status/${name}`].every((path) => statIfAny(path) === undefined);
-    if (isNew) this.#host.onStart(process, name);
+    if (isNew) this.#host.onStart(process, settings);
     try {
       await this.#ask({ type: 'app-start', app: name });
     } catch (error) {

@@ -6,6 +6,7 @@ import { makeDirectory, open, readText, removeFile, rename, statIfAny, symlink, 
 import { writeJson } from '../../runtime/linux/json-file.ts';
 import { UNVERIFIED, type ExitStatus } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
+import { readStreamSettings, type AppStreamSettings } from '../relay/stream-settings.ts';
 import type { ResourceLimits } from '../vmm/size.ts';
 import { liveRoot, parseHostVolumes, type HostVolume } from '../volumes/host-volumes.ts';
 import { parseAppDisk, parsePodApps, parsePodLimits, type AppDisk, type PodApp } from './pod.ts';
@@ -38,6 +39,8 @@ export interface Pod {
   /** Of the pod as a whole. */
   limits: ResourceLimits;
   volumes: HostVolume[];
+  /** In manifest order. */
+  streams: AppStreamSettings[];
   hasScratchDisk: boolean;
   hasTpm: boolean;
 }
@@ -51,7 +54,7 @@ export function readPod(): Pod {
     const share = liveRoot(app.name, index);
     return statIfAny(share.source) === undefined ? { app, disk } : { app, disk, share };
   });
-  return { manifest, apps, limits: parsePodLimits(manifest), volumes: [...apps.flatMap(({ share }) => share ?? []), ...parseHostVolumes(manifest)], hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
+  return { manifest, apps, limits: parsePodLimits(manifest), volumes: [...apps.flatMap(({ share }) => share ?? []), ...parseHostVolumes(manifest)], streams: readStreamSettings(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
 }
 
 /** What stage0 has laid down of an app that joins the running pod. */

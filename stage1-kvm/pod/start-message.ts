@@ -3,12 +3,15 @@ import { WIRE_VERSION, type HostMessage, type HostShare, type Network, type Stdi
 import { USER_NETWORK_MAC } from '../vmm/qemu-arguments.ts';
 import { SCRATCH_SERIAL } from '../vmm/machine.ts';
 import type { RunOptions } from '../options.ts';
+import { stdioOfModes, type AppStreamSettings } from '../relay/stream-settings.ts';
 import type { GuestNetwork } from './guest-network.ts';
 import { rootHashOf, type PodAppRoot } from './directory.ts';
 
 export interface StartFacts {
   podManifest: string;
   apps: readonly PodAppRoot[];
+  /** In manifest order. */
+  streams: readonly AppStreamSettings[];
   /** Null: standard input is no terminal. */
   terminal: TerminalSize | null;
   hasScratchDisk: boolean;
@@ -33,9 +36,9 @@ export function appSerial(index: number): string {
   return `app-${index + 1}`;
 }
 
-/** Only the first app of an interactive pod gets standard input. */
-export function stdioOf(options: Pick<RunOptions, 'interactive'>, index: number, terminal: TerminalSize | null): Stdio {
-  if (!options.interactive || index > 0) return { kind: 'streams', stdin: false };
+/** Only the first app of an interactive pod gets this process's standard input; otherwise the pod manifest says how an app is connected. */
+export function stdioOf(options: Pick<RunOptions, 'interactive'>, { index, settings }: { index: number; settings: AppStreamSettings | undefined }, terminal: TerminalSize | null): Stdio {
+  if (!options.interactive || index > 0) return settings === undefined ? { kind: 'streams', stdin: false } : stdioOfModes(settings.modes);
   return terminal === null ? { kind: 'streams', stdin: true } : { kind: 'tty', size: terminal };
 }
 
@@ -51,7 +54,7 @@ export function startMessage(options: RunOptions, facts: StartFacts): HostMessag
       process: index + 1,
       disk: { serial: appSerial(index), dataBlocks: root.disk.dataBlocks, hashStartBlock: root.disk.hashStartBlock, rootHashHex: rootHashOf(root) },
       ...(root.share === undefined ? {} : { share: root.share.tag }),
-      stdio: stdioOf(options, index, facts.terminal),
+      stdio: stdioOf(options, { index, settings: facts.streams[index] }, facts.terminal),
     })),
     scratch: facts.hasScratchDisk ? { kind: 'disk', serial: SCRATCH_SERIAL } : { kind: 'tmpfs', sizeBytes: SCRATCH_TMPFS_BYTES },
     shares: [...facts.shares],

@@ -7,17 +7,18 @@ import {
   O_RDONLY, O_WRONLY, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK,
 } from '../../runtime/abi.gen.ts';
 import { isErrno } from '../../runtime/linux/errors.ts';
-import { close } from '../../runtime/linux/fds.ts';
+import { close, duplicate } from '../../runtime/linux/fds.ts';
 import { fstat } from '../../runtime/linux/files.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 
 type Kind =
   /** Opened anew with O_NONBLOCK. */
   | 'own'
+  /** A duplicate, so that each stream can be waited for by itself. */
   | 'socket'
   /** Never blocks; epoll refuses it. */
   | 'file'
-  /** Could not be opened anew (a terminal of another user): only touched when poll says that a little fits. */
+  /** Could not be opened anew (a terminal of another user), a duplicate: only touched when poll says that a little fits. */
   | 'careful';
 
 /** PIPE_BUF: what a pipe that polls writable takes without blocking. */
@@ -34,12 +35,12 @@ export class HostStream {
     this.#direction = direction;
     const type = fstat(fd).mode & S_IFMT;
     if (type === S_IFSOCK) {
-      this.#fd = fd;
+      this.#fd = duplicate(fd);
       this.#kind = 'socket';
     } else if (type === S_IFIFO || type === S_IFCHR) {
       const access = direction === 'in' ? O_RDONLY : O_WRONLY;
       const own = sys.call(NR_openat, AT_FDCWD, `/proc/self/fd/${fd}`, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
-      this.#fd = own < 0 ? fd : own;
+      this.#fd = own < 0 ? duplicate(fd) : own;
       this.#kind = own < 0 ? 'careful' : 'own';
     } else {
       this.#fd = fd;
@@ -83,7 +84,7 @@ export class HostStream {
     if (this.#isClosed) return;
     this.#isClosed = true;
     unwatch(this.#fd);
-    if (this.#kind === 'own') close(this.#fd);
+    if (this.#kind !== 'file') close(this.#fd);
   }
 }
 

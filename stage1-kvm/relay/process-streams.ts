@@ -1,11 +1,11 @@
 /** Connects a process of the guest to this process's standard streams. */
 import { NR_write } from '../../runtime/abi.gen.ts';
-import { close } from '../../runtime/linux/fds.ts';
+import { close, duplicate } from '../../runtime/linux/fds.ts';
 import { encodeFrame } from '../../src/wire/frame.ts';
 import { STREAM_PORT, type ProcessId, type StreamName } from '../../src/wire/messages.ts';
 import type { Transport } from '../vsock/transport.ts';
 import { HostStream } from './host-stream.ts';
-import { pumpIn, pumpOut, type Filter } from './pump.ts';
+import { pumpIn, pumpOut } from './pump.ts';
 
 export type OpenPort = Transport['open'];
 
@@ -26,10 +26,6 @@ export interface RelayOptions {
   stdio: 'streams' | 'tty';
   /** Whether standard input goes to the process. */
   stdin: boolean;
-  /** One per output stream. */
-  makeFilter?: () => Filter;
-  /** Gets what the user types. */
-  onInput?: (bytes: Uint8Array) => void;
 }
 
 /** Resolves when the process's output has ended and been passed on. */
@@ -37,7 +33,8 @@ export async function relayProcess(open: OpenPort, options: RelayOptions): Promi
   const { process } = options;
   if (options.stdio === 'tty') {
     const fd = await openStream(open, process, 'tty');
-    void pumpIn(new HostStream(0, 'in'), fd, { seen: options.onInput, keepOpen: true });
+    // A descriptor of its own: each can be waited for in one direction only.
+    void pumpIn(new HostStream(0, 'in'), duplicate(fd));
     await pumpOut(fd, new HostStream(1, 'out'));
     return;
   }
@@ -48,7 +45,7 @@ export async function relayProcess(open: OpenPort, options: RelayOptions): Promi
   ]);
   if (stdin !== null) void pumpIn(new HostStream(0, 'in'), stdin);
   await Promise.all([
-    pumpOut(stdout, new HostStream(1, 'out'), { filter: options.makeFilter?.() }),
-    pumpOut(stderr, new HostStream(2, 'out'), { filter: options.makeFilter?.() }),
+    pumpOut(stdout, new HostStream(1, 'out')),
+    pumpOut(stderr, new HostStream(2, 'out')),
   ]);
 }

@@ -18,19 +18,23 @@ export interface Filter {
 
 /**
  * Guest → host until the guest ends the stream or nobody reads any more.
- * @param fd a non-blocking stream; belongs to the pump unless `keepOpen`
+ * @param fd a non-blocking stream; belongs to the pump, as the output does
+ * @param output null: there is nobody whose pace counts
+ * @param seen called with what was read, which is valid during the call, before it is passed on
  */
-export function pumpOut(fd: number, output: HostStream, options: { filter?: Filter; keepOpen?: boolean } = {}): Promise<void> {
+export function pumpOut(fd: number, output: HostStream | null, options: { filter?: Filter; seen?: (bytes: Uint8Array) => void } = {}): Promise<void> {
   return new Promise((resolve) => {
     let pending: Uint8Array | null = null;
     let ended = false;
     const finish = (): void => {
       unwatch(fd);
-      if (options.keepOpen !== true) close(fd);
+      close(fd);
+      output?.close();
       resolve();
     };
     /** @returns false when the output has to be waited for or is gone */
     const put = (bytes: Uint8Array): boolean => {
+      if (output === null) return true;
       let rest = bytes;
       while (rest.length > 0) {
         const count = output.write(rest);
@@ -63,6 +67,7 @@ export function pumpOut(fd: number, output: HostStream, options: { filter?: Filt
       if (wouldBlock(count)) return;
       if (count > 0) {
         const bytes = chunk.subarray(0, count);
+        options.seen?.(bytes);
         put(options.filter === undefined ? bytes : options.filter.push(bytes));
         return;
       }
@@ -76,15 +81,16 @@ export function pumpOut(fd: number, output: HostStream, options: { filter?: Filt
 
 /**
  * Host → guest until the input ends (the guest then sees the end) or the guest takes no more.
- * @param fd a non-blocking stream
- * @param seen called with what was read, before it is passed on
+ * @param fd a non-blocking stream; belongs to the pump, as the input does
+ * @param options.seen called with what was read, before it is passed on
+ * @param options.change gives what is passed on instead
  */
-export function pumpIn(input: HostStream, fd: number, options: { seen?: (bytes: Uint8Array) => void; keepOpen?: boolean } = {}): Promise<void> {
+export function pumpIn(input: HostStream, fd: number, options: { seen?: (bytes: Uint8Array) => void; change?: (bytes: Uint8Array) => Uint8Array } = {}): Promise<void> {
   return new Promise((resolve) => {
     const finish = (): void => {
       input.close();
-      if (options.keepOpen === true) shutdown(fd, SHUT_WR);
-      else close(fd);
+      shutdown(fd, SHUT_WR);
+      close(fd);
       resolve();
     };
     let pending: Uint8Array | null = null;
@@ -123,7 +129,7 @@ export function pumpIn(input: HostStream, fd: number, options: { seen?: (bytes: 
       }
       const bytes = chunk.subarray(0, count);
       options.seen?.(bytes);
-      if (put(bytes)) input.whenReady(readSome);
+      if (put(options.change?.(bytes) ?? bytes)) input.whenReady(readSome);
     };
     input.whenReady(readSome);
   });

@@ -14,6 +14,7 @@ const fake: Sys = {
   utf8: (text) => new Uint8Array(Buffer.from(`${text}\0`)),
   text: (bytes) => Buffer.from(bytes).toString(),
   environment: () => [],
+  lines() {},
   hooks() {},
   hex: (bytes) => Buffer.from(bytes).toString('hex'),
   unhex: (text, bytes) => Buffer.from(text, 'hex').copy(bytes) * 2 === text.length,

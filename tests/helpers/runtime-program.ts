@@ -101,6 +101,17 @@ function hashes(): void {
   const bytes = new Uint8Array(256).map((_, index) => index);
   const back = new Uint8Array(256);
   observed['hex'] = [sys.hex(bytes), sys.unhex(sys.hex(bytes).toUpperCase(), back) && back.every((byte, index) => byte === index), sys.unhex('0', back), sys.unhex('0g', new Uint8Array(1)), sys.hex(new Uint8Array(0))];
+  const into = new Uint8Array(40);
+  const counts = new Int32Array(2);
+  const rounds: unknown[] = [];
+  const [text, full, partial] = ['one\n\nthree\nrest', 'F ', 'P '].map((part) => sys.utf8(part).subarray(0, -1)) as [Uint8Array, Uint8Array, Uint8Array];
+  sys.lines(text, full, partial, into, counts);
+  rounds.push(sys.text(into.subarray(0, counts[1])), counts[0]);
+  sys.lines(text, full, partial, into.subarray(0, 12), counts);
+  rounds.push(sys.text(into.subarray(0, counts[1])), counts[0]);
+  sys.lines(text, full, partial, into.subarray(0, 5), counts);
+  rounds.push(counts[0], counts[1]);
+  observed['lines'] = [...rounds, errorOf(() => sys.lines(text, full, partial, into, new Int32Array(3)))];
   observed['badHash'] = errorOf(() => sys.hash(512 as 256, new Uint8Array(0)));
 }
 

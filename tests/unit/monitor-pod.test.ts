@@ -58,7 +58,7 @@ t.test('disk descriptions', async (t) => {
 
 t.test('the start message', async (t) => {
   const app = { name: 'a', imageId: 'sha512-0', memoryLimitBytes: null, cpuLimit: null };
-  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], terminal: null, hasScratchDisk: true, shares: [], hostLogHex: null, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null, metadataToken: null };
+  const facts: StartFacts = { podManifest: '{"x":1}', apps: [{ app, disk }, { app: { ...app, name: 'b' }, disk }], streams: [], terminal: null, hasScratchDisk: true, shares: [], hostLogHex: null, guestNetwork: null, wallClockNs: 5n, entropyHex: '00', resolvConf: null, hostsFile: null, metadataToken: null };
   const options = parseRunArguments(['--interactive', UUID]);
   const message = startMessage(options, facts);
   t.match(message, {
@@ -82,7 +82,7 @@ t.test('the start message', async (t) => {
   for (const text of ['{', '{}', '{"formatVersion":1}', '{"formatVersion":1,"interfaces":[{"name":"eth0"}]}']) t.throws(() => parseGuestNetwork(text), /^network\.json: /, text);
   t.match(startMessage(options, { ...facts, terminal: { rows: 3, cols: 4 } }).apps[0]!.stdio, { kind: 'tty', size: { rows: 3, cols: 4 } });
   t.match(startMessage(options, { ...facts, hasScratchDisk: false }).scratch, { kind: 'tmpfs' });
-  t.same(stdioOf({ interactive: false }, 0, { rows: 1, cols: 1 }), { kind: 'streams', stdin: false });
+  t.same(stdioOf({ interactive: false }, { index: 0, settings: undefined }, { rows: 1, cols: 1 }), { kind: 'streams', stdin: false });
 });
 
 t.test('files of the host', async (t) => {

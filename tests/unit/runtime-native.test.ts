@@ -68,6 +68,7 @@ t.test('what the runtime offers', async (t) => {
     prefix: [8, 0, 32],
     badAddresses: Array.from({ length: 9 }, () => true),
     timers: ['10', '30'],
+    lines: ['F one\nF \nF three\nP rest\n', 15, 'F one\nF \n', 5, 0, 0, 'RangeError: lines: two counts'],
     slept: true,
     signals: [true],
     watcherCalls: 2,

@@ -14,10 +14,6 @@ function toggle(name: string, scope: FlagScope, help: string): FlagSpec<boolean>
   return { name, scope, help, bareValue: 'true', parse: values.boolean };
 }
 
-function unsupported(name: string, placeholder = 'VALUE'): FlagSpec<never> {
-  return { name, scope: 'pod', placeholder, help: 'not supported by this version', hidden: true, parse: values.unsupported(name) };
-}
-
 // Global
 export const debug = toggle('debug', 'global', 'print out more debug information to stderr');
 export const dir = flag({ name: 'dir', scope: 'global', placeholder: 'DIR', help: 'rkt data directory', defaultText: '/var/lib/rkt', parse: values.directory });
@@ -75,6 +71,10 @@ export const mem = flag({ name: 'mem', scope: 'pod', placeholder: 'SIZE', help: 
 export const giveBackMemory = toggle('give-back-memory', 'pod', 'return memory that the pod has freed to this host while it runs');
 export const tpm = flag({ name: 'tpm', scope: 'pod', placeholder: 'on|off|host', help: 'a TPM into which the start of the pod is measured; host: also one event into the TPM of this host', defaultText: 'on', parse: values.oneOf('on', 'off', 'host') });
 export const sealed = toggle('sealed', 'pod', 'once started, nobody can run or change anything in the pod from outside');
+export const logDriver = flag({ name: 'log-driver', scope: 'pod', placeholder: 'k8s-file|journald|none', help: 'where the output of apps is kept: in files of the pod, in the journal as well, or nowhere', defaultText: 'k8s-file', parse: values.oneOf('k8s-file', 'journald', 'none') });
+export const logSizeMax = flag({ name: 'log-size-max', scope: 'pod', placeholder: 'SIZE', help: 'size at which a new log file is begun for an app', defaultText: '10Mi', parse: values.logSize });
+export const logFilesMax = flag({ name: 'log-files-max', scope: 'pod', placeholder: 'N', help: 'log files that are kept of an app', defaultText: '5', parse: values.wholeNumber(1, 1000) });
+export const logJournal = flag({ name: 'log-journal', scope: 'pod', placeholder: 'SOCKET', help: 'the socket of the journal, for another than that of the system', defaultText: '/run/systemd/journal/socket', parse: values.nonEmpty });
 export const timing = toggle('timing', 'pod', 'print where the time went');
 export const dns = flag({ name: 'dns', scope: 'pod', placeholder: 'IP|host|none', help: "name servers of the pod; host: as this host's resolv.conf, none: the image's own", parse: dnsServers });
 export const dnsSearch = flag({ name: 'dns-search', scope: 'pod', placeholder: 'DOMAIN,…', help: 'DNS search domains of the pod', parse: values.list });
@@ -96,6 +96,13 @@ export const annotation = flag({ name: 'annotation', scope: 'app', placeholder: 
 export const userAnnotation = flag({ name: 'user-annotation', scope: 'app', placeholder: 'NAME=VALUE', help: 'user annotation of the app', parse: values.nameValue('annotation must be specified as name=value') });
 export const userLabel = flag({ name: 'user-label', scope: 'app', placeholder: 'NAME=VALUE', help: 'user label of the app', parse: values.nameValue('label must be specified as name=value') });
 export const environment = flag({ name: 'environment', scope: 'app', placeholder: 'NAME=VALUE', help: 'an environment variable to set for the preceding image', parse: values.environmentVariable });
+export const stdin = flag({ name: 'stdin', scope: 'app', placeholder: 'null|stream|tty', help: 'what the preceding image reads: nothing, what attached clients write, or a terminal for them', defaultText: 'null', parse: values.oneOf('null', 'stream', 'tty') });
+const outputMode = (name: 'stdout' | 'stderr'): FlagSpec<'log' | 'null' | 'stream' | 'tty'> =>
+  flag({ name, scope: 'app', placeholder: 'log|null|stream|tty', help: `where ${name} of the preceding image goes besides its log: output of rkt (log), attached clients only (stream, tty); null: nowhere`, defaultText: 'log', parse: values.oneOf('log', 'null', 'stream', 'tty') });
+export const stdout = outputMode('stdout');
+export const stderr = outputMode('stderr');
+/** Flags that become annotations of the app. */
+export const STREAM_FLAGS = [stdin, stdout, stderr] as const;
 export const signature = flag({ name: 'signature', scope: 'app', placeholder: 'FILE', help: 'detached signature of the preceding image (an ACI): a path or a URL', once: true, parse: values.nonEmpty });
 
 export const memory = flag({ name: 'memory', scope: 'app', placeholder: 'QUANTITY', help: "memory limit for the preceding image (16Mi, 50M, 1G)", parse: values.memoryLimit });
@@ -123,13 +130,13 @@ export const restart = flag({ name: 'restart', scope: 'app', placeholder: 'no|on
 export const notify = flag({ name: 'notify', scope: 'app', help: 'the app tells by sd_notify when it is ready; the pod is ready when all such apps are', bareValue: 'true', parse: values.appSetting(NOTIFY_ANNOTATION, values.boolean) });
 export const SETTING_FLAGS = [stopSignal, restart, notify] as const;
 
-export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, signature, ...SETTING_FLAGS, ...ISOLATOR_FLAGS, ulimit, sysctl];
+export const APP_FLAGS: readonly AnyFlag[] = [exec, workingDirectory, readonlyRootfs, mount, user, group, supplementaryGids, name, annotation, userAnnotation, userLabel, environment, ...STREAM_FLAGS, signature, ...SETTING_FLAGS, ...ISOLATOR_FLAGS, ulimit, sysctl];
 
 /** Flags of the whole pod that decide what is written by `prepare`. */
 export const PREPARE_FLAGS: readonly AnyFlag[] = [...STAGE1_FLAGS, inheritEnv, setEnv, setEnvFile, pullPolicy, storeOnly, noStore, platform, keepLayers, podManifest, volume, rootfs, noOverlay, privateUsers, port, tpm];
 
 /** Flags that decide how a prepared pod is run. */
-export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, giveBackMemory, sealed, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];
+export const START_FLAGS: readonly AnyFlag[] = [net, interactive, hostname, ipc, accelerator, kernel, cpus, mem, giveBackMemory, sealed, logDriver, logSizeMax, logFilesMax, logJournal, timing, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, mdsRegister];
 
 // Mutable pods
 export const mntVolume = flag({ name: 'mnt-volume', scope: 'app', placeholder: 'name=NAME,kind=empty,target=PATH[,…]', help: 'a volume of the app and where it is mounted', parse: appVolume });
@@ -155,6 +162,13 @@ export const stopGracePeriod = flag({ name: 'grace-period', scope: 'command', pl
 export const noStream = toggle('no-stream', 'command', 'print one result and end');
 export const interval = flag({ name: 'interval', scope: 'command', placeholder: 'DURATION', help: 'time between two results', defaultText: '1s', parse: values.interval });
 export const address = flag({ name: 'address', scope: 'command', placeholder: 'IP,…', help: 'addresses of this host to listen on', defaultText: '127.0.0.1', parse: values.addresses });
+export const attachMode = flag({ name: 'mode', scope: 'command', placeholder: 'MODE', help: 'auto, list, or what to attach to: stdin,stdout,stderr or tty or tty-in,tty-out', defaultText: 'auto', parse: values.text });
+export const detachKeys = flag({ name: 'detach-keys', scope: 'command', placeholder: 'KEYS', help: 'keys that leave the app when pressed in this order; empty: none', defaultText: 'ctrl-p,ctrl-q', parse: values.text });
+export const follow = { ...toggle('follow', 'command', 'go on with what is written, until the pod ends'), short: 'f' };
+export const since = flag({ name: 'since', scope: 'command', placeholder: 'TIME|DURATION', help: 'only what was written from then on: 2026-11-22T08:00:00Z, or 10m for that long ago', parse: values.moment });
+export const until = flag({ name: 'until', scope: 'command', placeholder: 'TIME|DURATION', help: 'only what was written before', parse: values.moment });
+export const tail = flag({ name: 'tail', scope: 'command', placeholder: 'N', help: 'only the last lines of each app', parse: values.wholeNumber(0, 1_000_000) });
+export const timestamps = { ...toggle('timestamps', 'command', 'print the time of each line'), short: 't' };
 export const app = flag({ name: 'app', scope: 'command', placeholder: 'NAME', help: 'name of the app within the pod', parse: values.appName });
 /** `false` and `0s`: do not wait. `true` and negative durations: wait without limit. */
 const waitValue = (value: string): number => {

@@ -94,6 +94,27 @@ export function addresses(value: string): string[] {
   return list(value);
 }
 
+/** Less would be a new file for each moment's output. */
+const LOG_SIZE_MIN = 256 << 10;
+const LOG_SIZE_MAX = 2 ** 31 - 1;
+
+export function logSize(value: string): number {
+  const bytes = Math.floor(sizeBytes(value));
+  if (bytes < LOG_SIZE_MIN || bytes > LOG_SIZE_MAX) throw new Error('expected a size from 256Ki to less than 2Gi');
+  return bytes;
+}
+
+/** RFC 3339, seconds since 1970, or how long ago. As RFC 3339 in UTC with nanoseconds. */
+export function moment(value: string): string {
+  const ago = parseDuration(value);
+  const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)?$/i.exec(value);
+  const seconds = /^(\d{1,11})(?:\.(\d{1,9})\d*)?$/.exec(value);
+  const atMs = match !== null ? Date.parse(`${match[1] ?? ''}${(match[3] ?? '').toUpperCase()}`) : seconds !== null ? Number(seconds[1]) * 1000 : Date.now() - (ago ?? NaN);
+  if (Number.isNaN(atMs)) throw new Error('expected a time such as 2026-11-22T08:00:00Z, or a duration such as 10m');
+  const fraction = match?.[2] ?? seconds?.[2] ?? String(((atMs % 1000) + 1000) % 1000).replace(/\..*/, '').padStart(3, '0');
+  return `${new Date(atMs).toISOString().slice(0, 19)}.${fraction.padEnd(9, '0')}Z`;
+}
+
 export function wholeNumber(minimum: number, maximum: number): (value: string) => number {
   return (value) => {
     const number = Number(value);
