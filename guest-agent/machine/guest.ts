@@ -37,6 +37,11 @@ const OPEN_FILES_HARD = 524288n;
 /** Of the writable disk, by convention. */
 const SCRATCH_SERIAL = 'scratch';
 
+interface MountedDisk {
+  mountPoint: string;
+  rootHashHex: string;
+}
+
 interface State {
   /** The kernel is a distribution's. */
   hasModules: boolean;
@@ -45,8 +50,8 @@ interface State {
   scratchDevice: string | undefined;
   appNamespaceFds: Map<number, number>;
   cgroups: Map<number, AppCgroup>;
-  /** Serial → mount point, for apps of one image. */
-  disks: Map<string, string>;
+  /** By serial, for apps of one image. */
+  disks: Map<string, MountedDisk>;
 }
 
 const state: State = { hasModules: false, namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: new Map(), cgroups: new Map(), disks: new Map() };
@@ -122,7 +127,7 @@ export const guest: Machine = {
       openFds,
       cgroup: `${CGROUP_ROOT}/${cgroupName(index)}`,
       directories: [`${PROVIDED}/${index + 1}`, appLayer(index), ...volumes.map((name) => `${SCRATCH}/volumes/${name}`)],
-      disk: disk === null ? null : { serial: disk, mountPoint: state.disks.get(disk) },
+      disk: disk === null ? null : { serial: disk, mountPoint: state.disks.get(disk)?.mountPoint },
     });
     if (disk !== null) state.disks.delete(disk);
   },
@@ -259,12 +264,16 @@ async function mountDisk({ index, start }: AppRequest): Promise<string> {
   const disk = start.apps[index]?.disk;
   if (disk === undefined) throw new Error(`no disk for app ${index}`);
   const mounted = state.disks.get(disk.serial);
-  if (mounted !== undefined) return mounted;
+  if (mounted !== undefined) {
+    // What was measured of this app is what it gets.
+    if (mounted.rootHashHex !== disk.rootHashHex) throw new Error(`disk "${disk.serial}" is open with another root hash`);
+    return mounted.mountPoint;
+  }
   const device = openVerity(await findBlockDevice(disk.serial), disk);
   const target = `${DISKS}/${index}`;
   makeDirectory(target);
   mount(target, { type: 'erofs', source: device, flags: MS_RDONLY | MS_NODEV });
-  state.disks.set(disk.serial, target);
+  state.disks.set(disk.serial, { mountPoint: target, rootHashHex: disk.rootHashHex });
   return target;
 }
 
