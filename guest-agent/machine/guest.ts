@@ -39,6 +39,11 @@ const OPEN_FILES_HARD = 524288n;
 /** Of the writable disk, by convention. */
 const SCRATCH_SERIAL = 'scratch';
 
+interface MountedDisk {
+  mountPoint: string;
+  rootHashHex: string;
+}
+
 interface State {
   /** The kernel is a distribution's. */
   hasModules: boolean;
@@ -47,8 +52,8 @@ interface State {
   scratchDevice: string | undefined;
   appNamespaceFds: Map<number, number>;
   cgroups: Map<number, AppCgroup>;
-  /** Serial → mount point, for apps of one image. */
-  disks: Map<string, string>;
+  /** By serial, for apps of one image. */
+  disks: Map<string, MountedDisk>;
 }
 
 const state: State = { hasModules: false, namespaceFd: -1, scratchDevice: undefined, appNamespaceFds: new Map(), cgroups: new Map(), disks: new Map() };
@@ -126,7 +131,7 @@ export const guest: Machine = {
       openFds,
       cgroup: `${CGROUP_ROOT}/${cgroupName(index)}`,
       directories: [`${PROVIDED}/${index + 1}`, appLayer(index), ...volumes.map((name) => `${SCRATCH}/volumes/${name}`)],
-      disk: disk === null ? null : { serial: disk, mountPoint: state.disks.get(disk) },
+      disk: disk === null ? null : { serial: disk, mountPoint: state.disks.get(disk)?.mountPoint },
     });
     if (disk !== null) state.disks.delete(disk);
   },
@@ -265,14 +270,18 @@ async function mountDisk({ index, start }: AppRequest): Promise<string> {
   if (app === undefined) throw new Error(`no disk for app ${index}`);
   const { disk, share } = app;
   const mounted = state.disks.get(disk.serial);
-  if (mounted !== undefined) return mounted;
+  if (mounted !== undefined) {
+    // What was measured of this app is what it gets.
+    if (mounted.rootHashHex !== disk.rootHashHex) throw new Error(`disk "${disk.serial}" is open with another root hash`);
+    return mounted.mountPoint;
+  }
   // What has been measured is what is used: a root hash stands for a disk that is checked.
   if ((share !== undefined) !== (disk.rootHashHex === UNVERIFIED)) throw new Error(`app "${app.name}": a shared directory has no root hash, and a disk must have one`);
   const source = share ?? openVerity(await findBlockDevice(disk.serial), disk);
   const target = `${DISKS}/${index}`;
   makeDirectory(target);
   mount(target, { type: share === undefined ? 'erofs' : 'virtiofs', source, flags: MS_RDONLY | MS_NODEV });
-  state.disks.set(disk.serial, target);
+  state.disks.set(disk.serial, { mountPoint: target, rootHashHex: disk.rootHashHex });
   return target;
 }
 

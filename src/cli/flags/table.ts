@@ -147,7 +147,7 @@ export const podUserLabel = flag({ ...userLabel, scope: 'pod', help: "set the po
 /** Of `app add`: the image is in the store, volumes are the app's own. */
 export const ADDED_APP_FLAGS: readonly AnyFlag[] = [...APP_FLAGS.filter((known) => known !== mount && known !== signature), mntVolume];
 export const SANDBOX_FLAGS: readonly AnyFlag[] = [
-  ...STAGE1_FLAGS, noOverlay, net, hostname, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, sandboxPort, podAnnotation, podUserAnnotation, podUserLabel, accelerator, kernel, cpus, mem, tpm, sealed, timing,
+  ...STAGE1_FLAGS, noOverlay, net, hostname, dns, dnsSearch, dnsOpt, dnsDomain, hostsEntry, sandboxPort, podAnnotation, podUserAnnotation, podUserLabel, accelerator, kernel, cpus, mem, giveBackMemory, tpm, sealed, timing,
 ];
 
 // Other commands
