@@ -23,7 +23,7 @@ import { serveControlSocket } from './mutable/control-socket.ts';
 import { HotDisks } from './mutable/hot-disks.ts';
 import { PodApps } from './mutable/pod-apps.ts';
 import { notifySupervisor, SupervisorStatus } from './notify.ts';
-import { SHUTDOWN_SLACK_MS } from './stop.ts';
+import { SHUTDOWN_SLACK_MS, STOP_REQUEST } from './stop.ts';
 import { parseRunArguments, SHUTDOWN_GRACE_MS, type RunOptions } from './options.ts';
 import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
 import { readMetadataToken } from './pod/metadata-token.ts';
@@ -61,12 +61,15 @@ export function run(args: readonly string[], startMs: number): void {
   keepLockPrivate();
   for (const fd of [...options.holdFds, ...options.listens.map((listen) => listen.fd)]) setCloseOnExec(fd);
   blockSignals([SIGPIPE, SIGTTOU]);
-  const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH]);
+  const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH, STOP_REQUEST]);
   let supervisor: Supervisor | null = null;
   const launched = launchPod(options, (fault) => supervisor?.fail(new Stage1Error(`the guest broke the rules of its vsock device: ${fault.message}`)));
   supervisor = new Supervisor(options, launched, startMs);
   watch(signalFd, EPOLLIN, () => {
-    for (const { signal, value } of takeSignals(signalFd)) supervisor.onSignal(signal, value);
+    for (const { signal, value } of takeSignals(signalFd)) {
+      if (signal === STOP_REQUEST) supervisor.onStopRequest(Math.max(0, value ?? SHUTDOWN_GRACE_MS));
+      else supervisor.onSignal(signal);
+    }
   });
   runLoop((error) => supervisor.fail(error));
   supervisor.begin();
@@ -181,8 +184,7 @@ class Supervisor {
     );
   }
 
-  /** @param graceMs from `stop`; someone who presses a key twice wants the end now, `stop` waits for it */
-  onSignal(signal: number, graceMs?: number): void {
+  onSignal(signal: number): void {
     if (signal === SIGUSR1) {
       this.#relays.reopenLogs();
       return;
@@ -191,19 +193,25 @@ class Supervisor {
       if (this.#terminal !== null) this.#channel?.send({ type: 'resize', process: 1, size: this.#terminal.size() });
       return;
     }
-    const again = this.#shutdownSignal !== 0 && graceMs === undefined;
+    const again = this.#shutdownSignal !== 0;
     this.#shutdownSignal = signal;
     if (again || this.#channel === null || this.#state === 'ending') {
       this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal);
       return;
     }
-    this.#shutDown(signal, Math.max(0, graceMs ?? SHUTDOWN_GRACE_MS));
+    this.#shutDown(signal, SHUTDOWN_GRACE_MS);
+  }
+
+  /** From `stop`: who presses a key twice wants the end at once, who calls `stop` twice waits for it. */
+  onStopRequest(graceMs: number): void {
+    if (this.#channel === null) this.#stopNow(128 + SIGTERM);
+    else this.#shutDown(SIGTERM, graceMs);
   }
 
   #shutDown(signal: number, graceMs: number): void {
     notifySupervisor('STOPPING=1');
     this.#channel?.send({ type: 'shutdown', graceMs });
-    after(graceMs + SHUTDOWN_SLACK_MS, () => this.#stopNow(128 + signal));
+    after(graceMs + SHUTDOWN_SLACK_MS, () => this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal));
   }
 
   /** Ends the pod with an error of this program (or a defect of it). */

@@ -1,5 +1,5 @@
 /** `stop [--force] [--grace-period-ms=N] UUID`: has the monitor of the pod end it, and waits until it has; or ends it at once. */
-import { SIGKILL, SIGTERM } from '../runtime/abi.gen.ts';
+import { SIGKILL } from '../runtime/abi.gen.ts';
 import { waitReadable } from '../runtime/linux/fds.ts';
 import { readFile } from '../runtime/linux/files.ts';
 import { exit, pidfdKill, pidfdOpen, pidfdQueue } from '../runtime/linux/process.ts';
@@ -8,6 +8,8 @@ import { Stage1Error } from './error.ts';
 import { parseStopArguments } from './options.ts';
 import { readPid } from './pod/directory.ts';
 
+/** A real-time signal, with the grace period in milliseconds: several of them queue, where a second TERM could be lost. */
+export const STOP_REQUEST = 35;
 /** Beyond the grace, for what the guest does besides waiting; then the monitor ends the machine. */
 export const SHUTDOWN_SLACK_MS = 10_000;
 /** For the monitor's own end. */
@@ -19,7 +21,7 @@ export function stop(args: readonly string[]): never {
   if (pid === null) throw new Stage1Error(`pod ${uuid} has no monitor`);
   const pidfd = openMonitor(pid, uuid);
   // QEMU dies with the monitor.
-  const sent = force ? pidfdKill(pidfd, SIGKILL) : pidfdQueue(pidfd, SIGTERM, graceMs);
+  const sent = force ? pidfdKill(pidfd, SIGKILL) : pidfdQueue(pidfd, STOP_REQUEST, graceMs);
   if (!sent) throw new Stage1Error(`pod ${uuid} is not running`);
   const limitMs = (force ? 0 : graceMs + SHUTDOWN_SLACK_MS) + MONITOR_END_MS;
   // A descriptor of a process becomes readable with its end.

@@ -69,12 +69,14 @@ t.test('stop: the grace period ends with KILL, --force needs none', async (t) =>
   const stubborn = ['--name=stubborn', ...shell('trap "" TERM; echo up; while :; do sleep 0.1; done')];
   const pod = await startPod(host, 'stubborn', [image, ...stubborn]);
   await eventually('the app has begun', () => pod.output().includes('up'));
+  const patient = host.rkt(['stop', '--grace-period=10m', pod.uuid]);
   const begin = performance.now();
   const stopped = await host.rkt(['stop', '--grace-period=500ms', pod.uuid]);
   const tookMs = performance.now() - begin;
   t.equal(stopped.status, 0, stopped.stderr);
   t.ok(tookMs >= 500, `not before the grace period is over: ${tookMs}`);
   t.equal((await pod.ended).status, 128 + 9);
+  t.equal((await patient).status, 0, 'someone who has more patience does not have to have it');
   t.match(await statusOf(host, pod.uuid), /\napp-stubborn=137\n$/);
 
   const forced = await startPod(host, 'forced', [image, ...stubborn]);

@@ -17,13 +17,13 @@ const GUEST_PORT = 8080;
 const BACKEND_PORT = 7000;
 
 /** An image with a socket-activated port, and one that knows nothing of that. */
-function makeImages(host: Host): { front: string; back: string } {
+function makeImages(host: Host, guestPort = GUEST_PORT): { front: string; back: string } {
   const below = busyboxMembers();
   const known = new Set(below.map(({ path }) => path));
   const proxy = hostProgramMembers(PROXY).filter(({ path }) => !known.has(path));
   const make = (name: string, layer: TarMember[], port: object): string => makeAci(join(host.workDir, `${name}.aci`), { layers: [layer], manifest: { name: `example.com/${name}`, app: { exec: ['/bin/sh'], user: '0', group: '0', ports: [port] } } });
   return {
-    front: make('front', [...below, ...proxy], { name: 'web', protocol: 'tcp', port: GUEST_PORT, socketActivated: true }),
+    front: make('front', [...below, ...proxy], { name: 'web', protocol: 'tcp', port: guestPort, socketActivated: true }),
     back: make('back', below, { name: 'plain', protocol: 'tcp', port: BACKEND_PORT }),
   };
 }
@@ -115,6 +115,23 @@ t.test('socket activation: sockets and ports that do not fit', async (t) => {
   const program = watchProgram(noSocket);
   t.equal(((await once(noSocket, 'close')) as [number])[0], 254);
   t.match(program.errors(), /socket activation: descriptor 3 is not a listening TCP socket/);
+});
+
+t.test('socket activation: a sealed pod, a port of its own number, an app that is started again', async (t) => {
+  const host = makeHost('activation-sealed');
+  t.teardown(host.close);
+  const uuidFile = join(host.workDir, 'uuid');
+  const script = `readlink /proc/self/fd/3; [ -e /seen ] || { touch /seen; exit 1; }; nc -ll -p ${BACKEND_PORT} -e /bin/cat & exec ${PROXY} 127.0.0.1:${BACKEND_PORT}`;
+  const pod = await activate(host, 1, ([port]) => ['run', '--net=none', '--sealed', `--uuid-file-save=${uuidFile}`, makeImages(host, port).front, '--restart=on-failure', '--exec', '/bin/sh', '--', '-c', script]);
+  t.teardown(() => pod.child.kill('SIGKILL'));
+  const ended = once(pod.child, 'close');
+  const [port] = pod.ports as [number];
+  t.equal(await ask(port, 'hello'), 'hello', pod.errors());
+  t.match(pod.errors(), new RegExp(`warning: no --port option for socket-activated port "web", assuming port ${port} as specified in the manifest`));
+  t.match(pod.output(), /^(socket:\[\d+\])\n\1\n$/, 'the same socket in both runs');
+  const uuid = await eventually('the pod is ready', () => readyPod(host, uuidFile));
+  await host.rkt(['stop', '--grace-period=1s', uuid]);
+  await ended;
 });
 
 t.test('systemd-socket-activate starts a pod with the first connection', async (t) => {

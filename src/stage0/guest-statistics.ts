@@ -4,7 +4,7 @@ import type { PodHandle } from '../pod/index.ts';
 import { checkValue } from '../schema/appc.ts';
 import { arrayOf, integerBetween, objectOf, optional, refined, stringValue } from '../schema/check.ts';
 import type { Check } from '../schema/check.ts';
-import type { HostMessage } from '../wire/messages.ts';
+import type { AppUsage as ToldUsage, HostMessage, ProcessInfo } from '../wire/messages.ts';
 import type { AgentConnection } from './guest-connection.ts';
 
 /** An agent in an emulated guest on a busy host is slow; one that has not answered after this will not. */
@@ -12,17 +12,8 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const LIST_MAX = 10_000;
 const TEXT_MAX_CHARACTERS = 4096;
 
-export interface AppUsage {
-  app: string;
-  cpuMicroseconds: number;
-  memoryBytes: number;
-  memoryPeakBytes: number;
-  memoryLimitBytes?: number;
-  processes: number;
-  processesLimit?: number;
-  readBytes: number;
-  writtenBytes: number;
-}
+/** Without those limits that the guest calls null. */
+export type AppUsage = Omit<ToldUsage, 'memoryLimitBytes' | 'processesLimit'> & { memoryLimitBytes?: number; processesLimit?: number };
 
 export interface PodUsage {
   /** The guest's clock, for differences. */
@@ -32,23 +23,11 @@ export interface PodUsage {
   apps: AppUsage[];
 }
 
-export interface GuestProcess {
-  pid: number;
-  parentPid: number;
-  user: string;
-  state: string;
-  /** Device number; 0: none. */
-  terminal: number;
-  cpuMs: number;
-  startedMs: number;
-  command: string;
-}
-
 export interface ProcessList {
   uptimeMs: number;
   /** May be more than are listed. */
   total: number;
-  processes: GuestProcess[];
+  processes: ProcessInfo[];
 }
 
 const count = integerBetween(0, Number.MAX_SAFE_INTEGER);
@@ -73,7 +52,7 @@ const podUsage = objectOf<PodUsage>({
 const processList = objectOf<ProcessList>({
   uptimeMs: milliseconds,
   total: count,
-  processes: listOf(objectOf<GuestProcess>({ pid: count, parentPid: count, user: shortText, state: shortText, terminal: count, cpuMs: count, startedMs: count, command: shortText })),
+  processes: listOf(objectOf<ProcessInfo>({ pid: count, parentPid: count, user: shortText, state: shortText, terminal: count, cpuMs: count, startedMs: count, command: shortText })),
 });
 
 let lastRequest = 0;

@@ -2,7 +2,8 @@ import { RktError } from '../../error.ts';
 import { openPodByName, readPodManifest, readUUIDFile } from '../../pod/index.ts';
 import { connectAgent } from '../../stage0/guest-connection.ts';
 import { printable, processesOf } from '../../stage0/guest-statistics.ts';
-import type { GuestProcess, ProcessList } from '../../stage0/guest-statistics.ts';
+import type { ProcessList } from '../../stage0/guest-statistics.ts';
+import type { ProcessInfo } from '../../wire/messages.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
@@ -52,7 +53,7 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   return success({ kind: 'table', legend: isNamed ? ['APP', ...LEGEND] : LEGEND, rows });
 }
 
-function row(process: GuestProcess, uptimeMs: number): string[] {
+function row(process: ProcessInfo, uptimeMs: number): string[] {
   const elapsedMs = Math.max(1, uptimeMs - process.startedMs);
   return [
     printable(process.user), String(process.pid), String(process.parentPid), ((100 * process.cpuMs) / elapsedMs).toFixed(1), span(elapsedMs), terminalName(process.terminal),
