@@ -4,7 +4,7 @@
  */
 import {
   AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
-  NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS,
+  NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS,
   PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGKILL, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
@@ -119,9 +119,17 @@ function addNamespaces(list: StepList, { cgroupNamespace, mountNamespaceFd }: Co
   if (mountNamespaceFd !== null) list.add('namespace', 'mount namespace', [NR_setns, mountNamespaceFd, CLONE_NEWNS]);
 }
 
+let kernelKnowsMore: boolean | undefined;
+
+/** How many capabilities there may be; asked once, because each call of a child costs every start. */
+function capabilityCount(): number {
+  kernelKnowsMore ??= sys.call(NR_prctl, PR_CAPBSET_READ, CAP_LAST_CAP + 1, 0, 0, 0) >= 0;
+  return kernelKnowsMore ? CAPABILITY_COUNT_MAX : CAP_LAST_CAP + 1;
+}
+
 function addBoundingSet(list: StepList, capabilities: readonly number[] | null): void {
   if (capabilities === null) return;
-  for (let capability = 0; capability < CAPABILITY_COUNT_MAX; capability++) {
+  for (let capability = 0; capability < capabilityCount(); capability++) {
     if (capabilities.includes(capability)) continue;
     const nr = capability > CAP_LAST_CAP ? NR_prctl + IGNORE_FAILURE : NR_prctl;
     list.add('capabilities', 'capabilities', [nr, PR_CAPBSET_DROP, capability, 0, 0, 0]);

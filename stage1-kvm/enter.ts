@@ -1,7 +1,8 @@
 /** `enter --pid=N --appname=A -- CMD…`: runs a command in an app of a running pod, through the monitor's vsock.sock. */
-import { ECONNREFUSED, ENOENT, EPOLLIN, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../runtime/abi.gen.ts';
+import { ECONNREFUSED, ENOENT, EPOLLIN, S_IFCHR, S_IFMT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../runtime/abi.gen.ts';
 import { isErrno } from '../runtime/linux/errors.ts';
 import { close, readRaw, writeRaw } from '../runtime/linux/fds.ts';
+import { fstat } from '../runtime/linux/files.ts';
 import { environmentVariable, exit } from '../runtime/linux/process.ts';
 import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals.ts';
 import { connectUnix } from '../runtime/linux/sockets.ts';
@@ -20,6 +21,8 @@ import { VSOCK_SOCKET } from './vsock/local-clients.ts';
 
 const REQUEST = 1;
 const LONGEST_ANSWER = 32;
+/** Linux's numbers of /dev/null (Documentation/admin-guide/devices.txt). */
+const NULL_DEVICE = { major: 1, minor: 3 };
 /** What a program on the user's terminal needs to know of it. */
 const PASSED_VARIABLES = ['TERM', 'COLORTERM', 'LANG'];
 
@@ -63,6 +66,7 @@ function onSignal(state: EnterState, signal: number, leave: (code: number) => ne
 
 async function start(state: EnterState, options: { app: string; command: string[] }, leave: (code: number) => never): Promise<void> {
   const hasTerminal = isTerminal(0) && isTerminal(1);
+  const hasInput = !isNullDevice(0);
   const fd = await openThroughMonitor(CONTROL_PORT);
   await new Promise<void>((resolve, reject) => {
     const finishWhenDone = (): void => {
@@ -74,7 +78,7 @@ async function start(state: EnterState, options: { app: string; command: string[
         if (message.type === 'created' && message.request === REQUEST) {
           state.process = message.process;
           if (hasTerminal) state.terminal = enterRawMode(0);
-          state.output = relayProcess(openThroughMonitor, { process: message.process, stdio: hasTerminal ? 'tty' : 'streams', stdin: true });
+          state.output = relayProcess(openThroughMonitor, { process: message.process, stdio: hasTerminal ? 'tty' : 'streams', stdin: hasInput });
           state.output.catch(reject);
         } else if (message.type === 'failed' && message.request === REQUEST) {
           printError(new Stage1Error(`${message.step}: ${message.message}`));
@@ -93,10 +97,16 @@ async function start(state: EnterState, options: { app: string; command: string[
       app: options.app,
       argv: options.command,
       env: terminalEnvironment(hasTerminal),
-      stdio: hasTerminal ? { kind: 'tty', size: terminalSize(0) } : { kind: 'streams', stdin: true },
+      stdio: hasTerminal ? { kind: 'tty', size: terminalSize(0) } : { kind: 'streams', stdin: hasInput },
     });
   });
   leave(state.exitCode ?? STAGE1_FAILURE);
+}
+
+/** What gives no input needs no stream: the command gets a /dev/null of the guest. */
+function isNullDevice(fd: number): boolean {
+  const { mode, special } = fstat(fd);
+  return (mode & S_IFMT) === S_IFCHR && special.major === NULL_DEVICE.major && special.minor === NULL_DEVICE.minor;
 }
 
 function terminalEnvironment(hasTerminal: boolean): Record<string, string> {

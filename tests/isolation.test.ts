@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { busyboxImage } from './helpers/busybox.ts';
 import { busyboxMembers, makeAci, makeOciLayout } from './helpers/make-image.ts';
-import { eventually, makeHost, type Host, type RunResult } from './helpers/rkt.ts';
+import { eventually, makeHost, readyPod, type Host, type RunResult } from './helpers/rkt.ts';
 import { syscallProbe } from './helpers/syscall-probe.ts';
 
 t.jobs = 2;
@@ -43,6 +43,27 @@ interface Way {
 const section = (output: string, name: string): Way => ({ name, observed: new RegExp(`^begin ${name}\n(.*?)^end$`, 'ms').exec(output)?.[1] ?? '' });
 
 const observe = (name: string): string[] => ['/bin/sh', '-c', `echo begin ${name}; ${OBSERVE}`];
+
+/** What the app of the image sees that joins a running pod. */
+async function appStart(host: Host, image: string): Promise<string> {
+  const uuidFile = join(host.workDir, 'sandbox');
+  const imageID = (await host.rkt(['--insecure-options=image', 'fetch', '--full', image])).stdout.toString().trim();
+  const { child, ended } = host.start(['app', 'sandbox', '--net=none', '--mem=512Mi', `--uuid-file-save=${uuidFile}`]);
+  let output = '';
+  child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const uuid = await eventually('the sandbox is ready', () => readyPod(host, uuidFile));
+  const added = await host.rkt(['app', 'add', uuid, imageID, '--name=app']);
+  const started = await host.rkt(['app', 'start', uuid, '--app=app']);
+  if (added.status !== 0 || started.status !== 0) throw new Error(added.stderr + started.stderr);
+  const lines = (): string => output.replace(/^\[ *[0-9.]+\] app\[\d+\]: /gm, '');
+  await eventually('the app has looked around', () => section(lines(), 'main').observed !== '');
+  await host.rkt(['stop', '--force', uuid]);
+  await ended;
+  return section(lines(), 'main').observed;
+}
+
+/** Without the numbers of mounts, of their devices and of the app's mount namespace. */
+const withoutNumbers = (observed: string): string => observed.replace(/^\d+ \d+ \d+:\d+ /gm, '').replace(/^mnt:.*$/m, '');
 
 for (const user of ['0', '1000']) {
   t.test(`processes of an app are confined equally, however they are started (user ${user})`, async (t) => {
@@ -93,6 +114,8 @@ for (const user of ['0', '1000']) {
     t.match(main.observed, /^cgroup\n0::\/\n0::\/\n/m, 'in the same control group as what was there before');
     t.match(main.observed, / symlink:EXDEV .* sethostname:EXDEV /);
     for (const { name, observed } of others) t.equal(observed, main.observed, name);
+    // Added to a pod that runs already, with a machine of its own: only numbers that the kernel gives out may differ.
+    if (user === '1000') t.equal(withoutNumbers(await appStart(host, image)), withoutNumbers(main.observed), 'app start');
 
     // Handlers prepare what the app needs, and clean up: they are root, with what root of this app may.
     const asRoot = (observed: string): string => observed.replace(/^(Uid|Gid|Groups|CapPrm|CapEff):.*\n/gm, '').replace(/^calls\n.*\n/m, '');

@@ -22,7 +22,7 @@ export function applySysctls(app: string, sysctls: ReadonlyMap<string, string>):
     if (path === undefined) fail(field, 'key such as net.ipv4.ip_forward');
     if (HELPER_PROGRAMS.includes(path) || (path === CORE_PATTERN && value.startsWith('|'))) throw new Error(`${field}: the kernel would run this program outside of the app`);
     const earlier = applied.get(path);
-    if (earlier !== undefined && earlier.value !== value) throw new Error(`${field}: is to be "${value}", but app "${earlier.app}" wants "${earlier.value}": the apps of a pod share one kernel`);
+    if (earlier !== undefined && earlier.app !== app && earlier.value !== value) throw new Error(`${field}: is to be "${value}", but app "${earlier.app}" wants "${earlier.value}": the apps of a pod share one kernel`);
     try {
       writeControlFile(`/proc/sys/${path}`, value);
     } catch (error) {
