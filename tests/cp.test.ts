@@ -154,7 +154,7 @@ function lengthOf(text: string): Buffer {
 
 async function startPod(t: { teardown(work: () => Promise<void>): void }, host: Host, flags: readonly string[]): Promise<string> {
   const image = makeOciLayout(join(host.workDir, 'image'), {
-    user: '1000',
+    user: '1000:1000',
     layers: [[{ path: 'busybox', mode: 0o755, content: readFileSync(BUSYBOX) }, { path: 'data/', type: 'directory', mode: 0o777 }, { path: 'data/of-image', content: 'image' }, { path: 'link', type: 'symlink', linkPath: 'data' }]],
   });
   const uuidFile = join(host.workDir, 'uuid');
