@@ -5,11 +5,11 @@ import { chmodSync, createReadStream, existsSync, lstatSync, mkdirSync, readdirS
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { encodeFrame } from '../src/wire/frame.ts';
 import { entry, startFileServer } from './helpers/file-server.ts';
-import { BUSYBOX, makeOciLayout } from './helpers/make-image.ts';
-import { makeTar } from './helpers/make-image.ts';
+import { BUSYBOX, makeOciLayout, makeTar } from './helpers/make-image.ts';
 import { seededRandom } from './helpers/random.ts';
 import { eventually, makeHost, readyPod, type Host } from './helpers/rkt.ts';
 import { scratchDir } from './helpers/scratch-dir.ts';
@@ -223,7 +223,7 @@ t.test('there and back again', async (t) => {
   // Archives.
   const listed = spawnSync('tar', ['tf', '-'], { input: Buffer.from(await cp(`${uuid}:/data/tree`, '-'), 'latin1'), encoding: 'utf8' });
   t.strictSame(listed.stdout.trim().split('\n').sort(), ['tree/', 'tree/dangling', 'tree/file', 'tree/linked', 'tree/sub/', 'tree/sub/with space'], listed.stderr);
-  const into = await host.rkt(['cp', '-', `${uuid}:/data`], { input: makeTar([{ path: './tarred/deep/file', content: 'from tar' }]) });
+  const into = await host.rkt(['cp', '-', `${uuid}:/data`], { input: gzipSync(makeTar([{ path: './tarred/deep/file', content: 'from tar' }])) });
   t.equal(into.status, 0, into.stderr);
   t.equal(await inPod('cat', '/data/tarred/deep/file'), 'from tar');
   for (const path of ['../evil', '/data/../../evil']) {
