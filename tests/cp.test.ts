@@ -158,7 +158,7 @@ async function startPod(t: { teardown(work: () => Promise<void>): void }, host: 
     layers: [[{ path: 'busybox', mode: 0o755, content: readFileSync(BUSYBOX) }, { path: 'data/', type: 'directory', mode: 0o777 }, { path: 'data/of-image', content: 'image' }, { path: 'link', type: 'symlink', linkPath: 'data' }]],
   });
   const uuidFile = join(host.workDir, 'uuid');
-  const { child, ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, ...flags, image, '--exec', '/busybox', '--', 'sleep', '1000']);
+  const { child, ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, ...flags, image, '--exec', '/busybox', '--', 'sleep', '10000'], { timeoutMs: 3_600_000 });
   t.teardown(async () => {
     child.kill('SIGKILL');
     await ended;
@@ -183,11 +183,11 @@ async function makeLarge(path: string): Promise<void> {
   await file.close();
 }
 
-t.test('there and back again', async (t) => {
+t.test('there and back again', { timeout: 3_600_000 }, async (t) => {
   const host = makeHost('cp');
   const uuid = await startPod(t, host, []);
   const cp = async (...args: string[]): Promise<string> => {
-    const result = await host.rkt(['cp', ...args], { timeoutMs: 600_000 });
+    const result = await host.rkt(['cp', ...args], { timeoutMs: 1_800_000 });
     return result.status === 0 ? result.stdout.toString('latin1') + result.stderr : `${String(result.status)} ${result.stderr}`;
   };
   const inPod = async (...command: string[]): Promise<string> => (await host.rkt(['enter', uuid, '/busybox', ...command])).stdout.toString();
