@@ -5,11 +5,11 @@ import { chmodSync, createReadStream, existsSync, lstatSync, mkdirSync, readdirS
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { encodeFrame } from '../src/wire/frame.ts';
 import { entry, startFileServer } from './helpers/file-server.ts';
-import { BUSYBOX, makeOciLayout } from './helpers/make-image.ts';
-import { makeTar } from './helpers/make-image.ts';
+import { BUSYBOX, makeOciLayout, makeTar } from './helpers/make-image.ts';
 import { seededRandom } from './helpers/random.ts';
 import { eventually, makeHost, readyPod, type Host } from './helpers/rkt.ts';
 import { scratchDir } from './helpers/scratch-dir.ts';
@@ -154,11 +154,11 @@ function lengthOf(text: string): Buffer {
 
 async function startPod(t: { teardown(work: () => Promise<void>): void }, host: Host, flags: readonly string[]): Promise<string> {
   const image = makeOciLayout(join(host.workDir, 'image'), {
-    user: '1000',
+    user: '1000:1000',
     layers: [[{ path: 'busybox', mode: 0o755, content: readFileSync(BUSYBOX) }, { path: 'data/', type: 'directory', mode: 0o777 }, { path: 'data/of-image', content: 'image' }, { path: 'link', type: 'symlink', linkPath: 'data' }]],
   });
   const uuidFile = join(host.workDir, 'uuid');
-  const { child, ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, ...flags, image, '--exec', '/busybox', '--', 'sleep', '1000']);
+  const { child, ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, ...flags, image, '--exec', '/busybox', '--', 'sleep', '10000'], { timeoutMs: 3_600_000 });
   t.teardown(async () => {
     child.kill('SIGKILL');
     await ended;
@@ -183,11 +183,11 @@ async function makeLarge(path: string): Promise<void> {
   await file.close();
 }
 
-t.test('there and back again', async (t) => {
+t.test('there and back again', { timeout: 3_600_000 }, async (t) => {
   const host = makeHost('cp');
   const uuid = await startPod(t, host, []);
   const cp = async (...args: string[]): Promise<string> => {
-    const result = await host.rkt(['cp', ...args], { timeoutMs: 600_000 });
+    const result = await host.rkt(['cp', ...args], { timeoutMs: 1_800_000 });
     return result.status === 0 ? result.stdout.toString('latin1') + result.stderr : `${String(result.status)} ${result.stderr}`;
   };
   const inPod = async (...command: string[]): Promise<string> => (await host.rkt(['enter', uuid, '/busybox', ...command])).stdout.toString();
@@ -223,7 +223,7 @@ t.test('there and back again', async (t) => {
   // Archives.
   const listed = spawnSync('tar', ['tf', '-'], { input: Buffer.from(await cp(`${uuid}:/data/tree`, '-'), 'latin1'), encoding: 'utf8' });
   t.strictSame(listed.stdout.trim().split('\n').sort(), ['tree/', 'tree/dangling', 'tree/file', 'tree/linked', 'tree/sub/', 'tree/sub/with space'], listed.stderr);
-  const into = await host.rkt(['cp', '-', `${uuid}:/data`], { input: makeTar([{ path: './tarred/deep/file', content: 'from tar' }]) });
+  const into = await host.rkt(['cp', '-', `${uuid}:/data`], { input: gzipSync(makeTar([{ path: './tarred/deep/file', content: 'from tar' }])) });
   t.equal(into.status, 0, into.stderr);
   t.equal(await inPod('cat', '/data/tarred/deep/file'), 'from tar');
   for (const path of ['../evil', '/data/../../evil']) {

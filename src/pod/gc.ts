@@ -1,9 +1,9 @@
 /** Garbage collection: ended pods are marked first and removed when they have been marked long enough. */
-import { rmSync, statSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
 import { mountsBelow, unmount } from '../linux/mount.ts';
-import { currentPath, refreshState, walkPods } from './handle.ts';
+import { currentPath, pathInPod, refreshState, walkPods } from './handle.ts';
 import type { PodHandle } from './handle.ts';
 import { lockExclusively, movePod, syncMoves } from './lifecycle.ts';
 import { POD_FILES } from './layout.ts';
@@ -42,17 +42,19 @@ export async function collectGarbage(dataDir: string, options: GcOptions, host: 
   await moveAll(dataDir, host, {
     from: 'prepared',
     to: 'garbage',
-    when: (pod) => ageMs(pod) > options.expirePreparedMs,
+    when: (pod) => ageMs(pod) >= options.expirePreparedMs,
     message: (uuid) => `moving expired prepared pod "${uuid}" to garbage`,
   });
+  const tried = new Set<string>();
   for (const pod of walkPods(dataDir, ['exited-garbage'])) {
-    if (ageMs(pod) <= options.gracePeriodMs) {
+    if (ageMs(pod) < options.gracePeriodMs) {
       host.print('stderr', `pod "${pod.uuid}" not removed: still within grace period (${formatDuration(options.gracePeriodMs)})`);
     } else {
+      tried.add(pod.uuid);
       await collectOne(pod, host);
     }
   }
-  for (const pod of walkPods(dataDir, ['garbage'])) await collectOne(pod, host);
+  for (const pod of walkPods(dataDir, ['garbage'])) if (!tried.has(pod.uuid)) await collectOne(pod, host);
 }
 
 async function collectOne(pod: PodHandle, host: GcHost): Promise<void> {
@@ -101,7 +103,8 @@ export async function deletePod(pod: PodHandle, host: GcHost): Promise<boolean> 
     host.problem(`pod "${pod.uuid}" not removed: its network cannot be taken down`, cause);
     return false;
   }
-  if (pod.directory === 'exited-garbage') {
+  // Without its manifest it is what an interrupted removal has left: stage1 has been asked already.
+  if (pod.directory === 'exited-garbage' && existsSync(pathInPod(pod, POD_FILES.stage1Manifest))) {
     try {
       host.cleanUpStage1(pod);
     } catch (cause) {
@@ -111,6 +114,8 @@ export async function deletePod(pod: PodHandle, host: GcHost): Promise<boolean> 
   try {
     // What a stage1 has left mounted there could be directories of this host.
     for (const path of mountsBelow(currentPath(pod))) unmount(path);
+    // From here on it is no pod any more: should the removal be interrupted, the next gc goes on with it whatever the grace period.
+    if (pod.directory !== 'garbage') movePod(pod, 'garbage');
     // The scratch disk first: it is what may be large. The manifest goes with the directory, last.
     rmSync(`${currentPath(pod)}/${POD_FILES.scratch}`, { force: true });
     rmSync(currentPath(pod), { recursive: true, force: true });
@@ -168,7 +173,8 @@ async function removeFrom(pod: PodHandle, host: GcHost, step: { to?: PodDirector
 /** Time since the directory was last moved or changed: rename(2) sets ctime. */
 function ageMs(pod: PodHandle): number {
   try {
-    return Date.now() - statSync(currentPath(pod)).ctimeMs;
+    // A clock that was set back makes nothing younger than new.
+    return Math.max(0, Date.now() - statSync(currentPath(pod)).ctimeMs);
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return 0;
     throw error;

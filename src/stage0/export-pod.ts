@@ -3,10 +3,11 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { RktError } from '../error.ts';
 import { readEntries } from '../files/entry-stream.ts';
-import { currentPath } from '../pod/index.ts';
+import { currentPath, readPodManifest } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { TarEntry } from '../rootfs/index.ts';
 import { entrypointPath } from './entrypoint.ts';
+import { isMutable } from './mutable-annotation.ts';
 import { machineArguments, machineOf, readStage1Manifest } from './run.ts';
 
 const NOTHING_INSECURE = { capabilities: false, paths: false, seccomp: false };
@@ -16,6 +17,8 @@ const NOTHING_INSECURE = { capabilities: false, paths: false, seccomp: false };
  * The caller holds a lock of the pod, so that it is not removed meanwhile. Throws RktError GUEST.
  */
 export async function* readEndedApp(pod: PodHandle, app: string, { warn, signal }: { warn(message: string): void; signal: AbortSignal }): AsyncGenerator<TarEntry, void, undefined> {
+  // Where on the disk an app has written follows from its place in the manifest, unless apps have come and gone.
+  if (isMutable(readPodManifest(pod))) throw new RktError('UNSUPPORTED', `pod "${pod.uuid}" is mutable: its apps cannot be exported`, { hint: 'use `rkt cp` while it runs' });
   const podDir = currentPath(pod);
   const path = entrypointPath(podDir, readStage1Manifest(pod), 'export');
   const { accelerator, kernel } = machineOf(pod, { machine: {} });

@@ -90,7 +90,7 @@ async function openFiles(pod: PodHandle, request: FilesRequest, signal: AbortSig
   } catch (cause) {
     socket.destroy();
     if (cause instanceof RktError) throw cause;
-    throw new RktError('STATE', `pod "${pod.uuid}" does not take connections`, { cause });
+    throw new RktError('STATE', `pod "${pod.uuid}" does not take connections: it is still starting, or its stage1 copies no files`, { cause });
   }
   // What breaks from now on is noticed by whoever reads.
   socket.on('error', () => undefined);

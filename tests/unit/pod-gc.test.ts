@@ -1,5 +1,5 @@
 /** Garbage collection and removal of pods in every state. */
-import { existsSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { lockDirectory } from '../../src/linux/flock.ts';
@@ -41,6 +41,8 @@ function podIn(dataDir: string, directory: PodDirectory): string {
   const path = podPath(dataDir, directory, uuid);
   for (const name of POD_DIRECTORIES) mkdirSync(join(dataDir, 'pods', name), { recursive: true });
   mkdirSync(join(path, 'appsinfo/x'), { recursive: true });
+  mkdirSync(join(path, 'stage1'));
+  writeFileSync(join(path, 'stage1/manifest'), '{}');
   writeFileSync(join(path, 'appsinfo/x/manifest'), '{}');
   writeFileSync(join(path, 'scratch.img'), 'data');
   symlinkSync('ready', join(path, 'supervisor-status'));
@@ -111,6 +113,39 @@ t.test('a problem with stage1 is told and does not keep the pod', async (t) => {
   await collectGarbage(dataDir, AT_ONCE, told.host);
   t.strictSame(told.problems.sort(), [one, two].map((uuid) => `problem performing stage1 GC on "${uuid}"`).sort());
   t.strictSame(POD_DIRECTORIES.flatMap((directory) => readdirSync(join(dataDir, 'pods', directory))), []);
+});
+
+t.test('a removal that was interrupted is finished, quietly and whatever the grace period', async (t) => {
+  const dataDir = scratchDir(t, 'gc');
+  const uuid = podIn(dataDir, 'run');
+  const interrupted = recorder();
+  // The first thing that goes is the scratch disk.
+  const path = podPath(dataDir, 'run', uuid);
+  rmSync(join(path, 'scratch.img'));
+  mkdirSync(join(path, 'scratch.img'));
+  await collectGarbage(dataDir, AT_ONCE, interrupted.host);
+  t.strictSame(interrupted.problems, [`unable to remove pod "${uuid}"`]);
+  t.equal(stateOf(dataDir, uuid), 'garbage', 'not listed any more');
+  rmSync(join(podPath(dataDir, 'garbage', uuid), 'stage1'), { recursive: true });
+  rmSync(join(podPath(dataDir, 'garbage', uuid), 'scratch.img'), { recursive: true });
+  const second = recorder();
+  await collectGarbage(dataDir, DEFAULTS, second.host);
+  t.equal(stateOf(dataDir, uuid), 'gone');
+  t.strictSame([second.problems, second.cleaned], [[], []]);
+
+  const half = podIn(dataDir, 'exited-garbage');
+  rmSync(join(podPath(dataDir, 'exited-garbage', half), 'stage1'), { recursive: true });
+  const third = recorder();
+  await collectGarbage(dataDir, AT_ONCE, third.host);
+  t.strictSame([third.problems, third.cleaned], [[], []], 'as older versions left it');
+  t.equal(stateOf(dataDir, half), 'gone');
+});
+
+t.test('no grace period is none at all', async (t) => {
+  const dataDir = scratchDir(t, 'gc');
+  const uuids = [podIn(dataDir, 'run'), podIn(dataDir, 'prepared')];
+  await collectGarbage(dataDir, { gracePeriodMs: 0, expirePreparedMs: 0, markOnly: false }, recorder().host);
+  t.strictSame(uuids.map((uuid) => stateOf(dataDir, uuid)), ['gone', 'gone']);
 });
 
 t.test('a data directory that does not exist', async (t) => {
