@@ -12,7 +12,7 @@ import type { LocalTransport } from './transport.ts';
 import { planVolumes } from './volumes.ts';
 
 /** Where stage0 lays out the apps of a stage1 that runs no virtual machine (rkt's stage1 interface). */
-const rootDirectoryOf = (app: string): string => `stage1/rootfs/opt/stage2/${app}/rootfs`;
+export const rootDirectoryOf = (app: string): string => `stage1/rootfs/opt/stage2/${app}/rootfs`;
 /** Limits would need a cgroup, and whoever has started this process decides about those. */
 const LIMIT_ISOLATORS: Readonly<Record<keyof Limits, string>> = {
   memoryBytes: 'resource/memory', cpuMilli: 'resource/cpu', cpuShares: 'os/linux/cpu-shares', pids: 'coreos.com/rkt/pids-limit',
@@ -37,6 +37,7 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
       throw new Error('a pod without a virtual machine has no TPM');
     },
     configure: () => Promise.resolve(),
+    inspect: () => Promise.reject(new Error('needs a machine of its own')),
     place: (request, warn) => Promise.resolve(placeApp(request, warn)),
     findNewDisks() {},
     displace: () => Promise.reject(new Error('apps of a pod without a virtual machine cannot be removed')),

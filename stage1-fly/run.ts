@@ -14,22 +14,20 @@ import { parsePodManifest } from '../guest-agent/app/manifest.ts';
 import type { Machine } from '../guest-agent/machine/machine.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
-import { notifySupervisor } from '../stage1-kvm/notify.ts';
-import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
+import { notifySupervisor, SupervisorStatus } from '../stage1-kvm/notify.ts';
+import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
 import { startMessage } from '../stage1-kvm/pod/start-message.ts';
-import type { RunOptions } from '../stage1-kvm/options.ts';
+import { SHUTDOWN_GRACE_MS, type RunOptions } from '../stage1-kvm/options.ts';
 import { escapeDetector } from '../stage1-kvm/relay/escape.ts';
 import { relayProcess } from '../stage1-kvm/relay/process-streams.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from '../stage1-kvm/relay/terminal.ts';
 import { printError } from '../stage1-kvm/report.ts';
+import { SHUTDOWN_SLACK_MS } from '../stage1-kvm/stop.ts';
 import { CONTROL_PORT, type AgentMessage } from '../src/wire/messages.ts';
 import { hostMachine } from './machine.ts';
 import { parseFlyArguments } from './options.ts';
 import { localTransport, type LocalTransport } from './transport.ts';
 
-const SHUTDOWN_GRACE_MS = 10_000;
-/** Beyond the grace, for what the agent does besides waiting. */
-const SHUTDOWN_SLACK_MS = 10_000;
 const SHUTDOWN_SIGNALS = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /** Of the only app. */
 const APP_PROCESS = 1;
@@ -58,6 +56,7 @@ class FlyPod {
   readonly #app: string;
   readonly #transport: LocalTransport = localTransport();
   readonly #machine: Machine;
+  readonly #status = new SupervisorStatus();
   #channel: FrameChannel | undefined;
   #terminal: RawTerminal | undefined;
   #output: Promise<void> = Promise.resolve();
@@ -81,7 +80,7 @@ class FlyPod {
     new Agent(this.#machine).run();
     const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGWINCH]);
     watch(signalFd, EPOLLIN, () => {
-      for (const { signal } of takeSignals(signalFd)) this.#onSignal(signal);
+      for (const { signal, value } of takeSignals(signalFd)) this.#onSignal(signal, value);
     });
     this.#connect().catch((error: unknown) => this.#fail(error));
   }
@@ -115,25 +114,34 @@ class FlyPod {
     return { ...insecure, capabilities: insecure.capabilities || !says('os/linux/capabilities-'), seccomp: insecure.seccomp || !says('os/linux/seccomp-') };
   }
 
-  #onSignal(signal: number): void {
+  /** @param graceMs from `stop`; someone who presses a key twice wants the end now, `stop` waits for it */
+  #onSignal(signal: number, graceMs?: number): void {
     if (signal === SIGWINCH) {
       if (this.#terminal !== undefined) this.#channel?.send({ type: 'resize', process: APP_PROCESS, size: this.#terminal.size() });
       return;
     }
-    const again = this.#shutdownSignal !== 0;
+    const again = this.#shutdownSignal !== 0 && graceMs === undefined;
     this.#shutdownSignal = signal;
     if (again || this.#channel === undefined || this.#isOver) {
       this.#leave(this.#isOver ? (this.#exitCode ?? 0) : 128 + signal);
       return;
     }
-    this.#channel.send({ type: 'shutdown', graceMs: SHUTDOWN_GRACE_MS });
-    after(SHUTDOWN_GRACE_MS + SHUTDOWN_SLACK_MS, () => this.#leave(128 + signal));
+    const allowedMs = Math.max(0, graceMs ?? SHUTDOWN_GRACE_MS);
+    notifySupervisor('STOPPING=1');
+    this.#channel.send({ type: 'shutdown', graceMs: allowedMs });
+    after(allowedMs + SHUTDOWN_SLACK_MS, () => this.#leave(128 + signal));
   }
 
   #onMessage(message: AgentMessage): void {
     switch (message.type) {
       case 'started':
         if (message.process === APP_PROCESS) recordStarted(this.#app);
+        break;
+      case 'restarting':
+        recordRestarts(this.#app, message.count);
+        break;
+      case 'notified':
+        this.#status.say(message.status);
         break;
       case 'ready':
         recordReady();

@@ -98,7 +98,7 @@ for (const flavor of FLAVORS) {
     await collect(t, host);
   });
 
-  t.test(`${flavor.name}: enter, status, stop`, async (t) => {
+  t.test(`${flavor.name}: enter, status, cp, stop, export`, async (t) => {
     const host = makeHost(`flavor-enter-${flavor.name}`);
     t.teardown(host.close);
     const pod = await startPod(host, flavor, shell('trap "echo bye; exit 3" TERM; echo up > /tmp/mark; while :; do sleep 0.1; done', '--user=1000', '--group=1000'));
@@ -109,11 +109,20 @@ for (const flavor of FLAVORS) {
     const missing = await host.rkt(['enter', pod.uuid, '/bin/nothing']);
     t.equal(missing.stderr, 'stage1: exec: Unable to open "/bin/nothing": No such file or directory\n');
     t.equal(missing.status, 203);
+    const copied = join(host.workDir, 'copied');
+    writeFileSync(copied, 'by cp\n');
+    t.equal((await host.rkt(['cp', copied, `${pod.uuid}:/etc/copied`])).stderr, '');
+    t.equal((await host.rkt(['cp', `${pod.uuid}:/tmp/mark`, copied])).stderr, '');
+    t.equal(readFileSync(copied, 'utf8'), 'up\n');
     t.equal((await host.rkt(['stop', pod.uuid])).stdout.toString(), `"${pod.uuid}"\n`);
     const result = await pod.ended;
     t.equal(result.stdout.toString(), 'bye\n');
     t.equal(result.status, 3, result.stderr);
     t.match((await host.rkt(['enter', pod.uuid, '/bin/true'])).stderr, /isn't currently running/);
+    const aci = join(host.workDir, 'left.aci');
+    t.equal((await host.rkt(['export', pod.uuid, aci])).stderr, '');
+    t.equal(execFileSync('tar', ['-xzOf', aci, 'rootfs/etc/copied'], { encoding: 'utf8' }), 'by cp\n');
+    t.match(execFileSync('tar', ['-tzf', aci], { encoding: 'utf8' }), /^rootfs\/bin\/busybox$/m);
     await collect(t, host);
   });
 
