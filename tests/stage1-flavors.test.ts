@@ -299,6 +299,31 @@ t.test("fly: input, a terminal's and a pipe's", async (t) => {
   t.equal(large.stdout.length, megabytes << 20);
 });
 
+t.test('a stage1 is found by name, version, file, hash and configuration', async (t) => {
+  const host = makeHost('flavor-found');
+  t.teardown(host.close);
+  const name = 'coreos.com/rkt/stage1-fly';
+  const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../package.json'), 'utf8')) as { version: string };
+  const config = join(host.workDir, 'config');
+  mkdirSync(join(config, 'stage1.d'), { recursive: true });
+  const configure = (fields: object): void => writeFileSync(join(config, 'stage1.d/fly.json'), JSON.stringify({ rktKind: 'stage1', rktVersion: 'v1', ...fields }));
+  const prepared = async (...flags: string[]): Promise<string> => {
+    const { stdout, stderr } = await host.rkt(['prepare', '--quiet', ...flags, image]);
+    const uuid = stdout.toString().trim();
+    if (uuid === '') return stderr;
+    return (JSON.parse(readFileSync(join(host.dataDir, 'pods/prepared', uuid, 'stage1/manifest'), 'utf8')) as { name: string }).name;
+  };
+  for (const text of ['fly', name, `${name}:${version}`]) t.equal(await prepared(`--stage1-name=${text}`), name, text);
+  t.match(await prepared(`--stage1-name=${name}:0.0.1`), `prepare: stage1 image "${name}:0.0.1" is not in the store\n`);
+  t.equal(await prepared('--stage1-from-dir=stage1-fly.aci'), name);
+  t.equal(await prepared(`--stage1-hash=${readdirSync(join(host.dataDir, 'cas/stage1'))[0]}`), name);
+  configure({ name, version });
+  t.equal(await prepared(`--system-config=${config}`), name, 'name and version of the configuration');
+  configure({ location: '/moved/away/stage1-fly.aci' });
+  t.equal(await prepared(`--system-config=${config}`), name, 'a file that is only where rkt is installed');
+  t.equal(await prepared('--stage1-name=kvm', `--system-config=${config}`), 'coreos.com/rkt/stage1-kvm', 'a flag wins');
+});
+
 t.test("a stage1 of somebody else's gets directories and the files of rkt's interface", async (t) => {
   const host = makeHost('third-party');
   t.teardown(host.close);
