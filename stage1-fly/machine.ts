@@ -37,7 +37,6 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
       throw new Error('a pod without a virtual machine has no TPM');
     },
     configure: () => Promise.resolve(),
-    inspect: () => Promise.reject(new Error('needs a machine of its own')),
     place: (request, warn) => Promise.resolve(placeApp(request, warn)),
     findNewDisks() {},
     displace: () => Promise.reject(new Error('apps of a pod without a virtual machine cannot be removed')),
