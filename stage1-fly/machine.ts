@@ -62,6 +62,7 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
     namespaceFds.push(root.mountNamespaceFd);
     return {
       root,
+      notifyPath: `/tmp/.rkt-${start.uuid}-notify`,
       // The main process's group gets signals by itself; what has left it is ended with the app.
       cgroup: { fd: -1, signal: () => undefined, kill: () => killInNamespace(root.mountNamespaceFd), memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => undefined },
     };

@@ -188,6 +188,8 @@ t.test('fly: pods of one image share its files and not their changes', async (t)
   for (const flags of [[], [], ['--no-overlay'], ['--no-overlay']]) {
     const result = await host.rkt(['run', ...FLY.flags, ...flags, ...shell(change)]);
     t.match(result.stdout.toString(), /^root:x:0:\n[^]*\nnew\n/, result.stderr);
+    const uuid = (await host.rkt(['prepare', ...FLY.flags, ...flags, ...shell(change)])).stdout.toString().trim();
+    t.match((await host.rkt(['run-prepared', '--net=host', uuid])).stdout.toString(), /^root:x:0:\n[^]*\nnew\n/);
   }
   t.notOk(host.listing().some((path) => /^cas\/tree\/.*\/rootfs\/new/.test(path)));
   t.equal(readdirSync(join(host.dataDir, 'cas/tree')).length, 1);
@@ -281,6 +283,34 @@ t.test('fly: whatever ends the pod, nothing the app has started goes on', async 
   await collect(t, host);
   t.notOk(daemonRuns(), 'gc has ended what the monitor could not');
   t.ok(existsSync(inApp), 'and left the directory of this host alone');
+});
+
+t.test('fly: an app says that it is ready, in a directory of its own', async (t) => {
+  const host = makeHost('fly-notify');
+  t.teardown(host.close);
+  const pod = await startPod(host, FLY, shell('echo $NOTIFY_SOCKET; stat -c %F $NOTIFY_SOCKET; exec sleep 600'));
+  t.equal((await host.rkt(['stop', '--grace-period=0s', pod.uuid])).status, 0);
+  t.match((await pod.ended).stdout.toString(), /^\n/, 'nobody asked for it');
+  const told = host.start(['run', ...FLY.flags, image, '--name=app', '--annotation=appc.io/executor/supports-systemd-notify=true', '--exec=/bin/sh', '--', '-c', 'stat -c %F $NOTIFY_SOCKET; ls -a /tmp; exit 5']);
+  const { stdout, status, stderr } = await told.ended;
+  t.match(stdout.toString(), /^socket\n[^]*\.rkt-[0-9a-f-]{36}-notify\n/, stderr);
+  t.equal(status, 5);
+  t.notOk(existsSync('/dev/notify'), "not in this host's /dev");
+  await collect(t, host);
+});
+
+t.test('what a stage1 has left mounted is unmounted, not removed', async (t) => {
+  const host = makeHost('flavor-mounts');
+  t.teardown(host.close);
+  const precious = join(host.workDir, 'precious');
+  mkdirSync(precious);
+  writeFileSync(join(precious, 'file'), 'kept');
+  const stage1 = makeStubStage1(join(host.workDir, 'stub.aci'), { scripts: { run: `mkdir status left; mount --bind ${precious} left; echo $$ > pid` } });
+  const hello = makeHelloImage(join(host.workDir, 'hello.aci'));
+  t.equal((await host.rkt(['run', '--net=none', `--stage1-path=${stage1}`, hello])).status, 0);
+  t.equal(mountsOf(host).length, 1);
+  await collect(t, host);
+  t.equal(readFileSync(join(precious, 'file'), 'utf8'), 'kept');
 });
 
 t.test("fly: input, a terminal's and a pipe's", async (t) => {
