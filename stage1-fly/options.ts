@@ -5,7 +5,7 @@ import { parseRunArguments, type RunOptions } from '../stage1-kvm/options.ts';
 /** Network, IPC objects and host name are this host's; stage0 has refused what asks for others. */
 const WITHOUT_EFFECT: readonly string[] = ['net', 'ipc', 'hostname'];
 const KNOWN: readonly string[] = [
-  'debug', 'interactive', 'dns-conf-mode', 'disable-capabilities-restriction', 'disable-paths', 'disable-seccomp', 'local-config', 'mds-token',
+  'debug', 'interactive', 'dns-conf-mode', 'disable-capabilities-restriction', 'disable-paths', 'disable-seccomp', 'local-config',
 ];
 
 /** @throws Stage1Error on a bad value, a missing UUID, and any flag that only a virtual machine can obey. */

@@ -94,7 +94,7 @@ class FlyPod {
     this.#channel = channel;
     channel.send(startMessage({ ...this.#options, insecure: this.#insecure() }, {
       podManifest: this.#pod.manifest, apps: this.#pod.apps, terminal, hasScratchDisk: false, hostLogHex: null, guestNetwork: null,
-      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null,
+      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: null,
     }));
     if (terminal !== null) this.#terminal = enterRawMode(0);
     this.#output = relayProcess((port) => this.#transport.open(port), {
