@@ -30,7 +30,7 @@ export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
 /** A process of this host in another root directory. */
 export const FLY_FLAVOR: Flavor = {
   name: 'coreos.com/rkt/stage1-fly',
-  entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'attach', 'enter', 'gc', 'stop'],
+  entrypoints: ['attach', 'enter', 'export', 'gc', 'stop'],
   files: [],
   annotations: { 'rkt/rootfs': 'directory', 'rkt/network': 'host' },
 };

@@ -63,6 +63,7 @@ export function buildAppRoot(plan: RootPlan): FlyRoot {
     for (const source of sources.views) attach(source);
     attachTmp();
     for (const source of sources.others) attach(source);
+    for (const source of sources.files) attachFile(source);
     for (const [path, content] of files) replaceFile(path, content);
     if (plan.dns.hosts === 'default' && statIfAny('/etc/hosts') === undefined) replaceFile('/etc/hosts', FALLBACK_HOSTS);
     if (plan.readOnly) remountBind('/', MS_RDONLY);
@@ -83,12 +84,10 @@ export function buildAppRoot(plan: RootPlan): FlyRoot {
   }
 }
 
-function openSources({ volumes, dns }: RootPlan): { views: Source[]; others: Source[] } {
+function openSources({ volumes, dns }: RootPlan): Record<'views' | 'others' | 'files', Source[]> {
   const views = HOST_VIEWS.map((path) => ({ path, fd: cloneMount(path, { recursive: true }) }));
-  const others = volumes.map(openVolume);
-  if (dns.resolv === 'host') others.push(openReadOnly('/etc/resolv.conf'));
-  if (dns.hosts === 'host') others.push(openReadOnly('/etc/hosts'));
-  return { views, others };
+  const files = [...(dns.resolv === 'host' ? ['/etc/resolv.conf'] : []), ...(dns.hosts === 'host' ? ['/etc/hosts'] : [])].map(openReadOnly);
+  return { views, others: volumes.map(openVolume), files };
 }
 
 function openVolume({ path, volume, readOnly, recursive }: VolumeMount): Source {
@@ -162,6 +161,12 @@ function attach({ path, fd }: Source): void {
   check(sys.call(NR_move_mount, fd, '', targetFd, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), 'move_mount', path);
   close(targetFd);
   close(fd);
+}
+
+/** The image may have a link there that leads nowhere. */
+function attachFile(source: Source): void {
+  if (statIfAny(source.path) === undefined) replaceFile(source.path, '');
+  attach(source);
 }
 
 function makeTarget(path: string, asDirectory: boolean): void {

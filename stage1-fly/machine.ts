@@ -12,7 +12,7 @@ import type { LocalTransport } from './transport.ts';
 import { planVolumes } from './volumes.ts';
 
 /** Where stage0 lays out the apps of a stage1 that runs no virtual machine (rkt's stage1 interface). */
-const rootDirectoryOf = (app: string): string => `stage1/rootfs/opt/stage2/${app}/rootfs`;
+export const rootDirectoryOf = (app: string): string => `stage1/rootfs/opt/stage2/${app}/rootfs`;
 /** Limits would need a cgroup, and whoever has started this process decides about those. */
 const LIMIT_ISOLATORS: Readonly<Record<keyof Limits, string>> = {
   memoryBytes: 'resource/memory', cpuMilli: 'resource/cpu', cpuShares: 'os/linux/cpu-shares', pids: 'coreos.com/rkt/pids-limit',
@@ -62,6 +62,7 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
     namespaceFds.push(root.mountNamespaceFd);
     return {
       root,
+      notifyPath: `/tmp/.rkt-${start.uuid}-notify`,
       // The main process's group gets signals by itself; what has left it is ended with the app.
       cgroup: { fd: -1, signal: () => undefined, kill: () => killInNamespace(root.mountNamespaceFd), memoryKills: () => ({ count: 0, limitBytes: undefined }), watchMemoryKills: () => () => undefined },
     };

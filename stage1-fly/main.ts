@@ -6,6 +6,7 @@ import { enter } from '../stage1-kvm/enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { printError } from '../stage1-kvm/report.ts';
 import { stop as stopMonitor } from '../stage1-kvm/stop.ts';
+import { exportApp } from './export.ts';
 import { gc } from './gc.ts';
 import { run } from './run.ts';
 import { stop, STOP_MONITOR } from './stop.ts';
@@ -19,6 +20,7 @@ function main(program: string, args: readonly string[]): void {
     case 'attach': attach(args); break;
     case 'stop': stop(args); break;
     case STOP_MONITOR: stopMonitor(args); break;
+    case 'export': exportApp(args); break;
     case 'gc': gc(args); break;
     default: throw new Stage1Error(`there is no stage1 entrypoint "${name}"`);
   }

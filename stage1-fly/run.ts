@@ -14,23 +14,21 @@ import { parsePodManifest } from '../guest-agent/app/manifest.ts';
 import type { Machine } from '../guest-agent/machine/machine.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
-import { notifySupervisor } from '../stage1-kvm/notify.ts';
-import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
+import { notifySupervisor, SupervisorStatus } from '../stage1-kvm/notify.ts';
+import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
 import { startMessage, stdioOf } from '../stage1-kvm/pod/start-message.ts';
-import type { RunOptions } from '../stage1-kvm/options.ts';
+import { SHUTDOWN_GRACE_MS, type RunOptions } from '../stage1-kvm/options.ts';
 import { requireLogTargets } from '../stage1-kvm/logs/pod-logs.ts';
 import { AppRelays } from '../stage1-kvm/relay/app-relays.ts';
 import { escapeDetector } from '../stage1-kvm/relay/escape.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from '../stage1-kvm/relay/terminal.ts';
 import { printError } from '../stage1-kvm/report.ts';
+import { SHUTDOWN_SLACK_MS, STOP_REQUEST } from '../stage1-kvm/stop.ts';
 import { CONTROL_PORT, type AgentMessage } from '../src/wire/messages.ts';
 import { hostMachine } from './machine.ts';
 import { parseFlyArguments } from './options.ts';
 import { localTransport, type LocalTransport } from './transport.ts';
 
-const SHUTDOWN_GRACE_MS = 10_000;
-/** Beyond the grace, for what the agent does besides waiting. */
-const SHUTDOWN_SLACK_MS = 10_000;
 const SHUTDOWN_SIGNALS = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /** Of the only app. */
 const APP_PROCESS = 1;
@@ -61,6 +59,7 @@ class FlyPod {
   readonly #transport: LocalTransport = localTransport();
   readonly #machine: Machine;
   readonly #relays: AppRelays;
+  readonly #status = new SupervisorStatus();
   #channel: FrameChannel | undefined;
   #terminal: RawTerminal | undefined;
   #output: Promise<void> = Promise.resolve();
@@ -88,9 +87,12 @@ class FlyPod {
     writePid(getPid());
     recordCreated([this.#app]);
     new Agent(this.#machine).run();
-    const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH]);
+    const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH, STOP_REQUEST]);
     watch(signalFd, EPOLLIN, () => {
-      for (const { signal } of takeSignals(signalFd)) this.#onSignal(signal);
+      for (const { signal, value } of takeSignals(signalFd)) {
+        if (signal === STOP_REQUEST) this.#onStopRequest(Math.max(0, value ?? SHUTDOWN_GRACE_MS));
+        else this.#onSignal(signal);
+      }
     });
     this.#connect().catch((error: unknown) => this.#fail(error));
   }
@@ -141,8 +143,18 @@ class FlyPod {
       this.#leave(this.#isOver ? (this.#exitCode ?? 0) : 128 + signal);
       return;
     }
-    this.#channel.send({ type: 'shutdown', graceMs: SHUTDOWN_GRACE_MS });
-    after(SHUTDOWN_GRACE_MS + SHUTDOWN_SLACK_MS, () => this.#leave(128 + signal));
+    this.#shutDown(signal, SHUTDOWN_GRACE_MS);
+  }
+
+  #onStopRequest(graceMs: number): void {
+    if (this.#channel === undefined) this.#leave(128 + SIGTERM);
+    else this.#shutDown(SIGTERM, graceMs);
+  }
+
+  #shutDown(signal: number, graceMs: number): void {
+    notifySupervisor('STOPPING=1');
+    this.#channel?.send({ type: 'shutdown', graceMs });
+    after(graceMs + SHUTDOWN_SLACK_MS, () => this.#leave(128 + signal));
   }
 
   #onMessage(message: AgentMessage): void {
@@ -150,6 +162,12 @@ class FlyPod {
       case 'started':
         if (message.process === APP_PROCESS) recordStarted(this.#app);
         this.#relays.onStarted(message.process);
+        break;
+      case 'restarting':
+        recordRestarts(this.#app, message.count);
+        break;
+      case 'notified':
+        this.#status.say(message.status);
         break;
       case 'ready':
         recordReady();

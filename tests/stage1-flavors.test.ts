@@ -98,7 +98,7 @@ for (const flavor of FLAVORS) {
     await collect(t, host);
   });
 
-  t.test(`${flavor.name}: enter, status, stop`, async (t) => {
+  t.test(`${flavor.name}: enter, status, cp, stop, export`, async (t) => {
     const host = makeHost(`flavor-enter-${flavor.name}`);
     t.teardown(host.close);
     const pod = await startPod(host, flavor, shell('trap "echo bye; exit 3" TERM; echo up > /tmp/mark; while :; do sleep 0.1; done', '--user=1000', '--group=1000'));
@@ -109,11 +109,20 @@ for (const flavor of FLAVORS) {
     const missing = await host.rkt(['enter', pod.uuid, '/bin/nothing']);
     t.equal(missing.stderr, 'stage1: exec: Unable to open "/bin/nothing": No such file or directory\n');
     t.equal(missing.status, 203);
+    const copied = join(host.workDir, 'copied');
+    writeFileSync(copied, 'by cp\n');
+    t.equal((await host.rkt(['cp', copied, `${pod.uuid}:/etc/copied`])).stderr, '');
+    t.equal((await host.rkt(['cp', `${pod.uuid}:/tmp/mark`, copied])).stderr, '');
+    t.equal(readFileSync(copied, 'utf8'), 'up\n');
     t.equal((await host.rkt(['stop', pod.uuid])).stdout.toString(), `"${pod.uuid}"\n`);
     const result = await pod.ended;
     t.equal(result.stdout.toString(), 'bye\n');
     t.equal(result.status, 3, result.stderr);
     t.match((await host.rkt(['enter', pod.uuid, '/bin/true'])).stderr, /isn't currently running/);
+    const aci = join(host.workDir, 'left.aci');
+    t.equal((await host.rkt(['export', pod.uuid, aci])).stderr, '');
+    t.equal(execFileSync('tar', ['-xzOf', aci, 'rootfs/etc/copied'], { encoding: 'utf8' }), 'by cp\n');
+    t.match(execFileSync('tar', ['-tzf', aci], { encoding: 'utf8' }), /^rootfs\/bin\/busybox$/m);
     await collect(t, host);
   });
 
@@ -179,6 +188,8 @@ t.test('fly: pods of one image share its files and not their changes', async (t)
   for (const flags of [[], [], ['--no-overlay'], ['--no-overlay']]) {
     const result = await host.rkt(['run', ...FLY.flags, ...flags, ...shell(change)]);
     t.match(result.stdout.toString(), /^root:x:0:\n[^]*\nnew\n/, result.stderr);
+    const uuid = (await host.rkt(['prepare', ...FLY.flags, ...flags, ...shell(change)])).stdout.toString().trim();
+    t.match((await host.rkt(['run-prepared', '--net=host', uuid])).stdout.toString(), /^root:x:0:\n[^]*\nnew\n/);
   }
   t.notOk(host.listing().some((path) => /^cas\/tree\/.*\/rootfs\/new/.test(path)));
   t.equal(readdirSync(join(host.dataDir, 'cas/tree')).length, 1);
@@ -274,6 +285,34 @@ t.test('fly: whatever ends the pod, nothing the app has started goes on', async 
   t.ok(existsSync(inApp), 'and left the directory of this host alone');
 });
 
+t.test('fly: an app says that it is ready, in a directory of its own', async (t) => {
+  const host = makeHost('fly-notify');
+  t.teardown(host.close);
+  const pod = await startPod(host, FLY, shell('echo $NOTIFY_SOCKET; stat -c %F $NOTIFY_SOCKET; exec sleep 600'));
+  t.equal((await host.rkt(['stop', '--grace-period=0s', pod.uuid])).status, 0);
+  t.match((await pod.ended).stdout.toString(), /^\n/, 'nobody asked for it');
+  const told = host.start(['run', ...FLY.flags, image, '--name=app', '--annotation=appc.io/executor/supports-systemd-notify=true', '--exec=/bin/sh', '--', '-c', 'stat -c %F $NOTIFY_SOCKET; ls -a /tmp; exit 5']);
+  const { stdout, status, stderr } = await told.ended;
+  t.match(stdout.toString(), /^socket\n[^]*\.rkt-[0-9a-f-]{36}-notify\n/, stderr);
+  t.equal(status, 5);
+  t.notOk(existsSync('/dev/notify'), "not in this host's /dev");
+  await collect(t, host);
+});
+
+t.test('what a stage1 has left mounted is unmounted, not removed', async (t) => {
+  const host = makeHost('flavor-mounts');
+  t.teardown(host.close);
+  const precious = join(host.workDir, 'precious');
+  mkdirSync(precious);
+  writeFileSync(join(precious, 'file'), 'kept');
+  const stage1 = makeStubStage1(join(host.workDir, 'stub.aci'), { scripts: { run: `mkdir status left; mount --bind ${precious} left; echo $$ > pid` } });
+  const hello = makeHelloImage(join(host.workDir, 'hello.aci'));
+  t.equal((await host.rkt(['run', '--net=none', `--stage1-path=${stage1}`, hello])).status, 0);
+  t.equal(mountsOf(host).length, 1);
+  await collect(t, host);
+  t.equal(readFileSync(join(precious, 'file'), 'utf8'), 'kept');
+});
+
 t.test("fly: input, a terminal's and a pipe's", async (t) => {
   const host = makeHost('fly-input');
   t.teardown(host.close);
@@ -288,6 +327,31 @@ t.test("fly: input, a terminal's and a pipe's", async (t) => {
   const megabytes = 20;
   const large = await host.rkt(['run', ...FLY.flags, '--interactive', image, '--exec', '/bin/cat'], { input: Buffer.alloc(megabytes << 20, 'x') });
   t.equal(large.stdout.length, megabytes << 20);
+});
+
+t.test('a stage1 is found by name, version, file, hash and configuration', async (t) => {
+  const host = makeHost('flavor-found');
+  t.teardown(host.close);
+  const name = 'coreos.com/rkt/stage1-fly';
+  const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../package.json'), 'utf8')) as { version: string };
+  const config = join(host.workDir, 'config');
+  mkdirSync(join(config, 'stage1.d'), { recursive: true });
+  const configure = (fields: object): void => writeFileSync(join(config, 'stage1.d/fly.json'), JSON.stringify({ rktKind: 'stage1', rktVersion: 'v1', ...fields }));
+  const prepared = async (...flags: string[]): Promise<string> => {
+    const { stdout, stderr } = await host.rkt(['prepare', '--quiet', ...flags, image]);
+    const uuid = stdout.toString().trim();
+    if (uuid === '') return stderr;
+    return (JSON.parse(readFileSync(join(host.dataDir, 'pods/prepared', uuid, 'stage1/manifest'), 'utf8')) as { name: string }).name;
+  };
+  for (const text of ['fly', name, `${name}:${version}`]) t.equal(await prepared(`--stage1-name=${text}`), name, text);
+  t.match(await prepared(`--stage1-name=${name}:0.0.1`), `prepare: stage1 image "${name}:0.0.1" is not in the store\n`);
+  t.equal(await prepared('--stage1-from-dir=stage1-fly.aci'), name);
+  t.equal(await prepared(`--stage1-hash=${readdirSync(join(host.dataDir, 'cas/stage1'))[0]}`), name);
+  configure({ name, version });
+  t.equal(await prepared(`--system-config=${config}`), name, 'name and version of the configuration');
+  configure({ location: '/moved/away/stage1-fly.aci' });
+  t.equal(await prepared(`--system-config=${config}`), name, 'a file that is only where rkt is installed');
+  t.equal(await prepared('--stage1-name=kvm', `--system-config=${config}`), 'coreos.com/rkt/stage1-kvm', 'a flag wins');
 });
 
 t.test("a stage1 of somebody else's gets directories and the files of rkt's interface", async (t) => {

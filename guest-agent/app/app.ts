@@ -171,7 +171,7 @@ export class App {
     const stopWatching = this.#place.cgroup.watchMemoryKills(() => this.#reportMemoryKills(events));
     let closeNotifySocket: (() => void) | undefined;
     try {
-      if (this.manifest.settings.notifies) closeNotifySocket = openNotifySocket(this.#place.root, this.#identity, (notification) => events.notified(notification));
+      if (this.manifest.settings.notifies) closeNotifySocket = openNotifySocket(this.#place, this.#identity, (notification) => events.notified(notification));
       const restarts = new Restarts(this.manifest.settings.restart);
       while (await this.#runOnce(events, restarts));
     } catch (error) {
@@ -240,7 +240,7 @@ export class App {
         streams: this.streams,
         hasTerminal: this.#stdio.kind === 'tty',
         confinement: this.#confinement,
-        extraEnvironment: this.manifest.settings.notifies ? { NOTIFY_SOCKET: NOTIFY_PATH } : {},
+        extraEnvironment: this.manifest.settings.notifies ? { NOTIFY_SOCKET: this.#place.notifyPath ?? NOTIFY_PATH } : {},
         listeners: this.#listeners,
         onEnd: (end) => {
           this.#place.cgroup.kill();

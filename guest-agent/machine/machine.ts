@@ -34,6 +34,8 @@ export interface AppCgroup {
 
 export interface AppPlace {
   root: AppRoot;
+  /** Where the app tells that it is ready, if its /dev is not its own. */
+  notifyPath?: string;
   cgroup: AppCgroup;
 }
 

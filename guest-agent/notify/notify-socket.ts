@@ -1,10 +1,10 @@
-/** Where an app tells that it is ready: a datagram socket in its own /dev, which is the pod's work and writable whatever the image is. */
+/** Where an app tells that it is ready: a datagram socket in its own /dev, which is the pod's work and writable whatever the image is, unless its place has another. */
 import { EAGAIN, EINTR, EPOLLIN, MSG_DONTWAIT, MSG_TRUNC, NR_recvfrom } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { changeMode, changeOwner } from '../../runtime/linux/files.ts';
 import { bindUnixDatagrams } from '../../runtime/linux/sockets.ts';
 import { unwatch, watch } from '../../runtime/loop.ts';
-import type { AppRoot } from '../machine/machine.ts';
+import type { AppPlace } from '../machine/machine.ts';
 import { parseNotification, type Notification } from './notification.ts';
 
 /** As apps see it. */
@@ -16,11 +16,11 @@ const MESSAGES_PER_TURN = 16;
 const buffer = new Uint8Array(MESSAGE_MAX_BYTES);
 
 /** Returns what closes it. */
-export function openNotifySocket(root: AppRoot, owner: { uid: number; gid: number }, onNotification: (notification: Notification) => void): () => void {
+export function openNotifySocket({ root, notifyPath = NOTIFY_PATH }: Pick<AppPlace, 'root' | 'notifyPath'>, owner: { uid: number; gid: number }, onNotification: (notification: Notification) => void): () => void {
   const fd = root.inside(() => {
-    const socket = bindUnixDatagrams(NOTIFY_PATH);
-    changeOwner(NOTIFY_PATH, owner.uid, owner.gid);
-    changeMode(NOTIFY_PATH, 0o600);
+    const socket = bindUnixDatagrams(notifyPath);
+    changeOwner(notifyPath, owner.uid, owner.gid);
+    changeMode(notifyPath, 0o600);
     return socket;
   });
   watch(fd, EPOLLIN, () => {
