@@ -16,6 +16,7 @@ import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
 import { notifySupervisor } from '../stage1-kvm/notify.ts';
 import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
+import { readMetadataToken } from '../stage1-kvm/pod/metadata-token.ts';
 import { startMessage } from '../stage1-kvm/pod/start-message.ts';
 import type { RunOptions } from '../stage1-kvm/options.ts';
 import { escapeDetector } from '../stage1-kvm/relay/escape.ts';
@@ -95,7 +96,7 @@ class FlyPod {
     this.#channel = channel;
     channel.send(startMessage({ ...this.#options, insecure: this.#insecure() }, {
       podManifest: this.#pod.manifest, apps: this.#pod.apps, terminal, hasScratchDisk: false, shares: [], hostLogHex: null, guestNetwork: null,
-      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: null,
+      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: readMetadataToken(),
     }));
     if (terminal !== null) this.#terminal = enterRawMode(0);
     this.#output = relayProcess((port) => this.#transport.open(port), {

@@ -14,10 +14,6 @@ function toggle(name: string, scope: FlagScope, help: string): FlagSpec<boolean>
   return { name, scope, help, bareValue: 'true', parse: values.boolean };
 }
 
-function unsupported(name: string, placeholder = 'VALUE'): FlagSpec<never> {
-  return { name, scope: 'pod', placeholder, help: 'not supported by this version', hidden: true, parse: values.unsupported(name) };
-}
-
 // Global
 export const debug = toggle('debug', 'global', 'print out more debug information to stderr');
 export const dir = flag({ name: 'dir', scope: 'global', placeholder: 'DIR', help: 'rkt data directory', defaultText: '/var/lib/rkt', parse: values.directory });
