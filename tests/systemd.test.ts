@@ -119,7 +119,7 @@ t.test('machined is told what its methods take', { skip: whyNoBus() }, async (t)
   writeFileSync(join(host.workDir, 'bus.conf'), BUS);
   process.env['DBUS_SYSTEM_BUS_ADDRESS'] = `unix:path=${host.workDir}/bus`;
   t.teardown(() => delete process.env['DBUS_SYSTEM_BUS_ADDRESS']);
-  const daemon = spawn('dbus-daemon', ['--nofork', `--config-file=${join(host.workDir, 'bus.conf')}`], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const daemon = spawn('dbus-daemon', ['--nofork', `--config-file=${join(host.workDir, 'bus.conf')}`], { stdio: 'ignore' });
   t.teardown(() => daemon.kill());
   await eventually('the bus is there', () => existsSync(join(host.workDir, 'bus')));
   const fake = spawn('/usr/bin/python3', ['-c', FAKE_MACHINED], { stdio: ['ignore', 'pipe', 'inherit'] });
