@@ -17,7 +17,6 @@ import { parsePodManifest } from './app/manifest.ts';
 import { ControlConnection } from './control.ts';
 import { serveFiles, type FilesOfApp } from './files/file-server.ts';
 import { Forwarder } from './forward/forwarder.ts';
-import { forwardMetadata } from './forward/metadata.ts';
 import type { Machine } from './machine/machine.ts';
 import { measurementsOf } from './measure/launch.ts';
 import { Measurer } from './measure/measurer.ts';
@@ -229,7 +228,6 @@ export class Agent {
       this.#measurer?.measure({ kind: 'phase', phase: 'enter' }, ...measurementsOf(start));
       step = 'configure';
       await this.#machine.configure(start);
-      if (start.metadataToken !== undefined) forwardMetadata();
       step = 'prepare';
       const context = { machine: this.#machine, start, pod, warn: (message: string) => this.#warn(message) };
       for (const [index, { name }] of start.apps.entries()) {

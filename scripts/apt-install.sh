@@ -8,7 +8,7 @@ packages_of() {
     build) echo gcc libc6-dev linux-libc-dev musl-tools binutils xz-utils zstd dpkg-dev ;;
     kernel) echo gcc libc6-dev make flex bison bc libelf-dev patch binutils xz-utils ;;
     example) echo busybox-static curl ;;
-    test) echo tpm2-tools busybox-static erofs-utils cryptsetup-bin skopeo umoci docker-registry gnupg openssl cpio util-linux procps python3-minimal libcap2-bin iproute2 apache2-utils curl systemd zsh fish man-db groff mandoc ;;
+    test) echo tpm2-tools busybox-static erofs-utils cryptsetup-bin skopeo umoci docker-registry gnupg openssl cpio util-linux procps python3-minimal libcap2-bin iproute2 apache2-utils curl systemd zsh fish man-db groff mandoc dbus python3-dbus python3-gi ;;
     bench) echo busybox-static podman runc docker-registry skopeo umoci time ;;
     *) echo "apt-install.sh: unknown group $1" >&2; exit 2 ;;
   esac

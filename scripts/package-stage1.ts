@@ -17,13 +17,13 @@ export interface Flavor {
   annotations: Readonly<Record<string, string>>;
 }
 
-/** A virtual machine: it reads disks, networks are stage0's, which hands over descriptors of tap devices, and the metadata service is reached over vsock. */
+/** A virtual machine: it reads disks, and networks are stage0's, which hands over descriptors of tap devices. */
 export function kvmFlavor(kernel: Pick<Kernel, 'release' | 'source'>): Flavor {
   return {
     name: 'coreos.com/rkt/stage1-kvm',
     entrypoints: ['app/add', 'app/rm', 'app/start', 'app/stop', 'attach', 'enter', 'export', 'gc', 'predict', 'stop'],
     files: ['initramfs', 'kernel'],
-    annotations: { 'rkt/rootfs': 'disk', 'rkt/network': 'tap', 'rkt/metadata': 'vsock', 'rkt/kernel-source': kernel.source, 'rkt/kernel-release': kernel.release },
+    annotations: { 'rkt/rootfs': 'disk', 'rkt/network': 'tap', 'rkt/metadata': 'token-file', 'rkt/kernel-source': kernel.source, 'rkt/kernel-release': kernel.release },
   };
 }
 
@@ -32,7 +32,7 @@ export const FLY_FLAVOR: Flavor = {
   name: 'coreos.com/rkt/stage1-fly',
   entrypoints: ['attach', 'enter', 'export', 'gc', 'stop'],
   files: [],
-  annotations: { 'rkt/rootfs': 'directory', 'rkt/network': 'host' },
+  annotations: { 'rkt/rootfs': 'directory', 'rkt/network': 'host', 'rkt/metadata': 'token-file' },
 };
 
 const INTERFACE_VERSION = '6';

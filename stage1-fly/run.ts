@@ -16,6 +16,7 @@ import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
 import { notifySupervisor, SupervisorStatus } from '../stage1-kvm/notify.ts';
 import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
+import { readMetadataToken } from '../stage1-kvm/pod/metadata-token.ts';
 import { startMessage, stdioOf } from '../stage1-kvm/pod/start-message.ts';
 import { SHUTDOWN_GRACE_MS, type RunOptions } from '../stage1-kvm/options.ts';
 import { requireLogTargets } from '../stage1-kvm/logs/pod-logs.ts';
@@ -106,7 +107,7 @@ class FlyPod {
     this.#channel = channel;
     channel.send(startMessage({ ...this.#options, insecure: this.#insecure() }, {
       podManifest: this.#pod.manifest, apps: this.#pod.apps, streams: this.#pod.streams, terminal, hasScratchDisk: false, shares: [], hostLogHex: null, guestNetwork: null,
-      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: null,
+      wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: readMetadataToken(),
     }));
     if (terminal !== null) this.#terminal = enterRawMode(0);
     const settings = this.#pod.streams[0]!;

@@ -1,10 +1,11 @@
 /** Units for pods and for rkt's own services, judged by systemd: its verifier, and a manager of its own that runs them. */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { activatedSockets, podUnits } from '../src/cli/systemd/pod-units.ts';
 import { commandLine } from '../src/cli/systemd/unit-file.ts';
+import { callMachined, isInService } from '../src/stage0/machined.ts';
 import { busyboxImage } from './helpers/busybox.ts';
 import { makeAci } from './helpers/make-image.ts';
 import { eventually, makeHost, PROGRAM } from './helpers/rkt.ts';
@@ -84,6 +85,71 @@ t.test('sockets of ports', async (t) => {
   t.strictSame(sockets, [{ protocol: 'tcp', address: '[::1]:1' }, { protocol: 'udp', address: '10.0.0.1:2' }, { protocol: 'udp', address: '10.0.0.1:3' }]);
   const [, socket] = podUnits({ unitName: 'u', description: 'd', program: '/bin/true', dataDir: '/', globals: [], args: [], sockets, restart: 'no', isSystem: true });
   t.match(socket?.text, /ListenStream=\[::1\]:1\nListenDatagram=10\.0\.0\.1:2\nListenDatagram=10\.0\.0\.1:3\n/);
+});
+
+/** Not systemd-machined: something with its name and methods that prints what it is told. */
+const FAKE_MACHINED = `
+import dbus, dbus.mainloop.glib, dbus.service, json
+from gi.repository import GLib
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+I = 'org.freedesktop.machine1.Manager'
+class Fake(dbus.service.Object):
+    def told(self, method, name, id, service, kind, leader, root):
+        print(json.dumps([method, str(name), bytes(id).hex(), str(service), str(kind), int(leader), str(root)]), flush=True)
+        if leader == 1: raise dbus.DBusException('no such leader', name='org.freedesktop.DBus.Error.InvalidArgs')
+        return dbus.ObjectPath('/org/freedesktop/machine1/machine/fake')
+    @dbus.service.method(I, in_signature='sayssus', out_signature='o')
+    def RegisterMachine(self, name, id, service, kind, leader, root): return self.told('RegisterMachine', name, id, service, kind, leader, root)
+    @dbus.service.method(I, in_signature='sayssusa(sv)', out_signature='o')
+    def CreateMachine(self, name, id, service, kind, leader, root, properties): return self.told('CreateMachine', name, id, service, kind, leader, root)
+bus = dbus.SystemBus()
+name = dbus.service.BusName('org.freedesktop.machine1', bus)
+fake = Fake(bus, '/org/freedesktop/machine1')
+print('ready', flush=True)
+GLib.MainLoop().run()
+`;
+const BUS = `<busconfig><type>session</type><listen>unix:path=${host.workDir}/bus</listen><auth>EXTERNAL</auth><policy context="default"><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>`;
+
+function whyNoBus(): string | false {
+  if (spawnSync('dbus-daemon', ['--version']).status !== 0) return 'dbus-daemon is not installed';
+  return spawnSync('/usr/bin/python3', ['-c', 'import dbus, gi']).status === 0 ? false : 'python3-dbus and python3-gi are not installed';
+}
+
+t.test('machined is told what its methods take', { skip: whyNoBus() }, async (t) => {
+  writeFileSync(join(host.workDir, 'bus.conf'), BUS);
+  process.env['DBUS_SYSTEM_BUS_ADDRESS'] = `unix:path=${host.workDir}/bus`;
+  t.teardown(() => delete process.env['DBUS_SYSTEM_BUS_ADDRESS']);
+  const daemon = spawn('dbus-daemon', ['--nofork', `--config-file=${join(host.workDir, 'bus.conf')}`], { stdio: 'ignore' });
+  t.teardown(() => daemon.kill());
+  await eventually('the bus is there', () => existsSync(join(host.workDir, 'bus')));
+  const fake = spawn('/usr/bin/python3', ['-c', FAKE_MACHINED], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => fake.kill());
+  let told = '';
+  fake.stdout.on('data', (chunk: Buffer) => (told += chunk.toString()));
+  await eventually('the fake is ready', () => {
+    if (fake.exitCode !== null) throw new Error('the fake has ended');
+    return told.includes('ready');
+  });
+
+  const problems: string[] = [];
+  const uuid = '00112233-4455-4677-8899-aabbccddeeff';
+  const machine = { uuid, class: 'vm' as const, leaderPid: 4711, rootDirectory: '/some where', log: (message: string) => void problems.push(message) };
+  callMachined(machine, true);
+  callMachined(machine, false);
+  t.strictSame(problems, []);
+  callMachined({ ...machine, leaderPid: 1 }, true);
+  t.match(problems, [/^the pod is not registered with systemd-machined: .*no such leader/]);
+  await eventually('the fake has printed it', () => told.split('\n').length > 4);
+  const expected = (method: string, pid: number): string => JSON.stringify([method, `rkt-${uuid}`, uuid.replaceAll('-', ''), 'rkt', 'vm', pid, '/some where']);
+  t.strictSame(told.trim().split('\n').slice(1).map((line) => JSON.stringify(JSON.parse(line))), [expected('RegisterMachine', 4711), expected('CreateMachine', 4711), expected('RegisterMachine', 1)]);
+});
+
+t.test('whether a pod is in a service', async (t) => {
+  t.ok(isInService('0::/system.slice/rkt-web.service\n'));
+  t.ok(isInService('9:name=systemd:/system.slice/rkt-web.service\n8:pids:/x\n0::/\n'));
+  t.notOk(isInService('0::/user.slice/user-0.slice/session-1.scope\n'));
+  t.notOk(isInService('0::/user.slice/user-1.slice/user@1.service/app.slice/shell.scope\n'));
+  t.notOk(isInService('8:pids:/system.slice/x.service\n0::/init.scope\n'));
 });
 
 /** A manager of its own that believes the machine has been booted with systemd. */

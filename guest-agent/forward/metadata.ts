@@ -1,12 +1,12 @@
 /** Leads connections to the metadata service: apps find it on the guest's loopback interface, and it is reached over vsock. */
 import { EPOLLIN, EPOLLOUT, VMADDR_CID_HOST } from '../../runtime/abi.gen.ts';
-import { close, duplicate } from '../../runtime/linux/fds.ts';
-import { listenLoopback } from '../../runtime/linux/loopback.ts';
+import { joinStreams } from '../../runtime/joined-streams.ts';
+import { close } from '../../runtime/linux/fds.ts';
 import { accept, connectVsock, socketError } from '../../runtime/linux/sockets.ts';
+import { listenLoopback } from '../../runtime/linux/tcp.ts';
 import { once, watch } from '../../runtime/loop.ts';
 import { METADATA_PORT } from '../../src/wire/messages.ts';
 import type { StartMessage } from '../messages.ts';
-import { Pump } from '../process/pump.ts';
 
 /** The service itself takes fewer of one pod. */
 const CONNECTIONS_MAX = 64;
@@ -25,19 +25,16 @@ export function forwardMetadata(): void {
     if (client === undefined) return;
     if (connections >= CONNECTIONS_MAX) return close(client);
     connections++;
-    void carry(client).finally(() => {
+    const leave = (): void => {
       connections--;
+    };
+    void connectToService().then((service) => {
+      if (service !== undefined) return joinStreams(client, service, leave);
+      // The client finds its connection closed.
+      close(client);
+      leave();
     });
   });
-}
-
-/** Until both directions have ended. A client whose service cannot be reached finds its connection closed. */
-async function carry(client: number): Promise<void> {
-  const service = await connectToService();
-  if (service === undefined) return close(client);
-  // Each direction watches descriptors of its own.
-  const ends = [{ source: client, sink: service }, { source: duplicate(service), sink: duplicate(client) }];
-  await Promise.all(ends.map((end) => new Promise<void>((onEnd) => new Pump({ ...end, onEnd }).start())));
 }
 
 async function connectToService(): Promise<number | undefined> {

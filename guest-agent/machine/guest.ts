@@ -22,6 +22,7 @@ import { removePlace } from './displace.ts';
 import { AGENT, appLayer, ATTEST, DISKS, NEW_ROOT, PROVIDED, SCRATCH } from './layout.ts';
 import { openInspected } from './inspect.ts';
 import type { AppCgroup, AppPlace, AppRequest, Machine } from './machine.ts';
+import { forwardMetadata } from '../forward/metadata.ts';
 import { configureNetwork, hostsFile, raiseLoopback, resolvConf } from './network.ts';
 import type { ProvidedFiles } from './provided-layer.ts';
 import { applySysctls } from './sysctl.ts';
@@ -91,6 +92,7 @@ export const guest: Machine = {
     if (seed.length > 0) addEntropy(seed);
     check(sys.call(NR_sethostname, start.hostname, start.hostname.length), 'sethostname', start.hostname);
     configureNetwork(start.network);
+    if (start.metadataToken !== undefined) forwardMetadata();
     await mountScratch(start);
   },
 

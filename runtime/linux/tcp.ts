@@ -10,6 +10,7 @@ import { setSocketOption } from './sockets.ts';
 
 const BACKLOG = 128;
 const ANY_IPV4: IpAddress = new Uint8Array(4);
+const LOOPBACK_IPV4: IpAddress = new Uint8Array([127, 0, 0, 1]);
 const ANY_IPV6: IpAddress = new Uint8Array(16);
 
 function socketAddress(address: IpAddress, port: number): Uint8Array {
@@ -45,6 +46,11 @@ export function listenTcp(port: number): number {
     if (!(error instanceof SysError)) throw error;
     return listenOn(ANY_IPV4, port);
   }
+}
+
+/** Reached from this machine only. */
+export function listenLoopback(port: number): number {
+  return listenOn(LOOPBACK_IPV4, port);
 }
 
 function listenOn(address: IpAddress, port: number): number {

@@ -73,8 +73,8 @@ function flagSection(heading: string, list: readonly AnyFlag[], introduction?: s
   return section(heading, [...(introduction === undefined ? [] : [line(introduction)]), ...shown.flatMap((flag) => ['.TP', flagSyntax(flag), line(flag.defaultText === undefined ? flag.help : `${flag.help} (default ${flag.defaultText})`)])]);
 }
 
-function flagSyntax({ name, placeholder, bareValue }: AnyFlag): string {
-  const option = bold(`--${name}`);
+function flagSyntax({ name, short, placeholder, bareValue }: AnyFlag): string {
+  const option = (short === undefined ? '' : `${bold(`-${short}`)}, `) + bold(`--${name}`);
   if (placeholder === undefined) return option;
   const value = `=\\fI${plain(placeholder)}\\fR`;
   return bareValue === undefined ? option + value : `${option}[${value}]`;

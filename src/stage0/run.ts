@@ -11,12 +11,13 @@ import type { ImageManifest } from '../schema/index.ts';
 import { streamModes } from '../wire/stream-modes.ts';
 import { annotationValue, entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
+import { registerMachine } from './machined.ts';
 import { connectPod } from './pod-network.ts';
 import type { NetworkRequest } from './pod-network.ts';
 import { isMutable } from './mutable-annotation.ts';
 import type { MachineOptions } from './prepare.ts';
 import { directoryStage1 } from './root-layout.ts';
-import { rootfsKind } from './stage1-abilities.ts';
+import { readsTokenFile, rootfsKind } from './stage1-abilities.ts';
 
 export interface RunRequest extends NetworkRequest {
   interactive: boolean;
@@ -76,6 +77,7 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   const podDir = currentPath(pod);
   request.log(`Wrote filesystem to ${podDir}`);
   request.log(`Pivoting to filesystem ${podDir}`);
+  if (process.geteuid?.() === 0) registerMachine({ uuid: pod.uuid, class: rootfsKind(stage1) === 'disk' ? 'vm' : 'container', leaderPid: process.pid, rootDirectory: join(podDir, POD_FILES.stage1Rootfs), log: request.log });
   process.chdir(podDir);
   request.log(`Execing ${entrypoint}`);
   return replaceProcess({
@@ -86,15 +88,11 @@ export async function runPod(pod: PodHandle, request: RunRequest): Promise<never
   });
 }
 
-/** Annotation of a stage1 that leads the guest's connections to the service by itself; others are told the token as rkt's were. */
-const METADATA_ANNOTATION = 'rkt/metadata';
-
 async function registerWithMetadata(pod: PodHandle, stage1: ImageManifest, request: RunRequest): Promise<string[]> {
   const { registerPod, registrationSocket } = await import('../metadata/index.ts');
   const apps = readPodManifest(pod).apps.map(({ name }) => name);
   const token = await registerPod(pod, { socket: registrationSocket(process.env), apps, log: request.log });
-  // Arguments can be read by everybody on this host.
-  return annotationValue(stage1, METADATA_ANNOTATION) === 'vsock' ? [] : [`--mds-token=${token}`];
+  return readsTokenFile(stage1) ? [] : [`--mds-token=${token}`];
 }
 
 const FILE_MODE = 0o640;

@@ -24,3 +24,8 @@ export function networkKind(stage1: ImageManifest): NetworkKind {
   if (value !== 'tap' && value !== 'host') throw new RktError('UNSUPPORTED', `stage1 image ${stage1.name}: annotation rkt/network: expected tap or host, found ${JSON.stringify(value)}`);
   return value;
 }
+
+/** Whether it reads the pod's token for the metadata service from `mds-registered`; others get it as an argument, which everybody on this host can read. */
+export function readsTokenFile(stage1: ImageManifest): boolean {
+  return annotationValue(stage1, 'rkt/metadata') === 'token-file';
+}

@@ -30,10 +30,10 @@ function oneLine(text: string): string {
 function flagsIn(text: string, indent: string): string[] {
   const blocks: string[] = [];
   for (const line of text.split('\n')) {
-    if (line.startsWith(`${indent}--`)) blocks.push(line);
+    if (line.startsWith(`${indent}-`)) blocks.push(line);
     else if (line.startsWith(`${indent} `) && blocks.length > 0) blocks.push(`${blocks.pop() ?? ''} ${line}`);
   }
-  return blocks.map((block) => oneLine(block).replace(/^(--\S+) <([^>]+)>/, '$1=$2').replace(/^(--\S+) \[([^\]]+)\]/, '$1[=$2]')).sort();
+  return blocks.map((block) => oneLine(block).replace(/^((?:-\w, )?--\S+) <([^>]+)>/, '$1=$2').replace(/^((?:-\w, )?--\S+) \[([^\]]+)\]/, '$1[=$2]')).sort();
 }
 
 t.test('pages say what help says', { skip: isInstalled('mandoc') ? false : 'mandoc is not installed' }, async (t) => {
