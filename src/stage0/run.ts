@@ -9,7 +9,7 @@ import type { PodHandle } from '../pod/index.ts';
 import { parseImageManifest } from '../schema/index.ts';
 import type { ImageManifest } from '../schema/index.ts';
 import { streamModes } from '../wire/stream-modes.ts';
-import { annotationValue, entrypointPath, interfaceVersion } from './entrypoint.ts';
+import { entrypointPath, interfaceVersion } from './entrypoint.ts';
 import { resolveKernel } from './kernel.ts';
 import { registerMachine } from './machined.ts';
 import { connectPod } from './pod-network.ts';
