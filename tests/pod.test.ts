@@ -1,5 +1,5 @@
 /** Pods of real processes: many at once, killed ones, and what gc makes of them. */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { eventually, makeHost } from './helpers/rkt.ts';
@@ -9,7 +9,9 @@ import { makeHelloImage, makeStubStage1 } from './helpers/stub-stage1.ts';
 const PODS = 8;
 
 function podsIn(host: Host, directory: string): string[] {
-  return readdirSync(join(host.dataDir, 'pods', directory));
+  const path = join(host.dataDir, 'pods', directory);
+  // Made with the first pod that comes there.
+  return existsSync(path) ? readdirSync(path) : [];
 }
 
 t.test('many pods at once, while others look', async (t) => {

@@ -3,7 +3,7 @@
  * acts on, so nothing here looks at the machine.
  */
 import { RktError } from '../error.ts';
-import { STREAM_ANNOTATION_PREFIX, streamModes } from '../wire/stream-modes.ts';
+import { isStreamAnnotation, streamModes } from '../wire/stream-modes.ts';
 import { portMappings } from '../network/port-mappings.ts';
 import { APPC_VERSION, checkValue, podManifest as podManifestCheck, PRIMARY_GROUP, sanitizeACName } from '../schema/index.ts';
 import type { VerifiedBy } from '../schema/verified-by.ts';
@@ -118,7 +118,7 @@ const VERIFIED_BY = 'coreos.com/rkt/verified-by';
 
 /** Where output goes is said by those who run an image, not by the image. */
 function isForImages({ name }: NameValue): boolean {
-  return !name.startsWith(STREAM_ANNOTATION_PREFIX) && !name.startsWith('coreos.com/rkt/experiment/');
+  return !isStreamAnnotation(name) && !name.startsWith('coreos.com/rkt/experiment/');
 }
 
 function vouchers(verifiedBy: readonly VerifiedBy[]): NameValue[] {

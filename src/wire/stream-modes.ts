@@ -12,6 +12,10 @@ export interface StreamModes {
   stderr: (typeof OUTPUT_MODES)[number];
 }
 
+export function isStreamAnnotation(name: string): boolean {
+  return ['stdin', 'stdout', 'stderr'].some((stream) => name === STREAM_ANNOTATION_PREFIX + stream);
+}
+
 export class StreamModeError extends Error {
   override readonly name = 'StreamModeError';
 }
