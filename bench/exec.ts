@@ -18,7 +18,7 @@ const ROOT = join(import.meta.dirname, '..');
 const RKT = join(ROOT, 'bin/rkt');
 /** Enough for a clock of hundredths of a second, which is what a shell finds in /proc/uptime. */
 const LOOPS = 50;
-const NOW = 'read up rest < /proc/uptime; up=${up%.*}${up#*.}';
+const NOW = 'read up rest < /proc/uptime; up=$((${up%.*} * 100 + 1${up#*.} - 100))';
 const GUEST_LOOP = `${NOW}; begin=$up; i=0; while [ $i -lt ${LOOPS} ]; do /bin/true; i=$((i+1)); done; ${NOW}; echo $((up-begin))`;
 
 const rounds = Number(process.argv.find((argument) => argument.startsWith('--rounds='))?.slice('--rounds='.length) ?? 15);
