@@ -121,7 +121,7 @@ t.test('a running pod is not exported; an interrupted export leaves nothing', as
   // Meanwhile nobody removes the pod.
   const gc = await host.rkt(['gc', '--grace-period=0s']);
   t.notMatch(gc.stdout.toString(), /Garbage collecting/);
-  t.ok(host.listing().some((path) => path.startsWith(`pods/run/${uuid}/pod `)));
+  t.ok(host.listing().some((path) => path.startsWith(`pods/exited-garbage/${uuid}/pod `)));
   export_.child.kill('SIGTERM');
   t.not((await export_.ended).status, 0);
   await eventually('all of it has ended', () => processesMentioning(host.dataDir).length === 0);

@@ -3,9 +3,9 @@ import { existsSync, rmSync, statSync } from 'node:fs';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
 import { mountsBelow, unmount } from '../linux/mount.ts';
-import { currentPath, pathInPod, refreshState, walkPods } from './handle.ts';
+import { currentPath, isStillThere, pathInPod, refreshState, walkPods } from './handle.ts';
 import type { PodHandle } from './handle.ts';
-import { lockExclusively, movePod, syncMoves } from './lifecycle.ts';
+import { lockExclusively, lockQuietly, movePod, syncMoves } from './lifecycle.ts';
 import { POD_FILES } from './layout.ts';
 import type { PodDirectory } from './layout.ts';
 import { formatDuration } from './duration.ts';
@@ -72,13 +72,14 @@ interface Move {
 
 async function moveAll(dataDir: string, host: GcHost, move: Move): Promise<void> {
   for (const pod of walkPods(dataDir, [move.from])) {
-    if (!move.when(pod) || !lockExclusively(pod)) continue;
-    host.print('stderr', move.message(pod.uuid));
+    if (!move.when(pod) || !lockQuietly(pod)) continue;
     try {
       movePod(pod, move.to);
+      host.print('stderr', move.message(pod.uuid));
       await syncMoves(pod);
     } catch (cause) {
-      host.problem('rename error', cause);
+      if (isStillThere(pod)) host.problem('rename error', cause);
+      // Else another gc was faster.
     }
   }
 }
@@ -155,19 +156,22 @@ export async function removePod(pod: PodHandle, host: GcHost): Promise<boolean> 
 }
 
 async function removeFrom(pod: PodHandle, host: GcHost, step: { to?: PodDirectory; message?: string }): Promise<boolean> {
-  if (!lockExclusively(pod)) {
+  const isBusy = (): false => {
     host.problem('unable to acquire exclusive lock', new RktError('BUSY', `pod "${pod.uuid}" is locked`));
     return false;
+  };
+  if (step.to !== undefined) {
+    if (!lockQuietly(pod)) return isBusy();
+    try {
+      movePod(pod, step.to);
+      if (step.message !== undefined) host.print('stderr', step.message);
+      await syncMoves(pod);
+    } catch (cause) {
+      host.problem('rename error', cause);
+      return false;
+    }
   }
-  if (step.message !== undefined) host.print('stderr', step.message);
-  try {
-    if (step.to !== undefined) movePod(pod, step.to);
-    await syncMoves(pod);
-  } catch (cause) {
-    host.problem('rename error', cause);
-    return false;
-  }
-  return await deletePod(pod, host);
+  return lockExclusively(pod) ? await deletePod(pod, host) : isBusy();
 }
 
 /** Time since the directory was last moved or changed: rename(2) sets ctime. */

@@ -6,7 +6,7 @@ export { currentPath, openPod, pathInPod, refreshState, walkPods } from './handl
 export type { PodHandle } from './handle.ts';
 export { isUUID, POD_DIRECTORIES, POD_FILES, podPath } from './layout.ts';
 export type { PodDirectory } from './layout.ts';
-export { createPod, fsyncPath, lockExclusively, lockShared, movePod, syncMoves, unlockPod } from './lifecycle.ts';
+export { createPod, fsyncPath, lockExclusively, lockQuietly, lockShared, movePod, syncMoves, unlockPod } from './lifecycle.ts';
 export { openPodByName, readUUIDFile, resolveUUID } from './lookup.ts';
 export { isReady, readAppImageManifest, readExitCodes, readContainerPid, readPid, readPodDetails, readPodManifest, readPodManifestText } from './read.ts';
 export type { AppDetails, AppState, PodDetails, PodNetwork } from './read.ts';

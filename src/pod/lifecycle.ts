@@ -66,13 +66,21 @@ export function lockShared(pod: PodHandle): boolean {
   return false;
 }
 
+/**
+ * Keeps those away who would start or remove the pod. Where an exclusive lock would mean to others that the pod runs or is being
+ * worked on, they do not see this one. False: someone owns the pod, or it has been moved.
+ */
+export function lockQuietly(pod: PodHandle): boolean {
+  return pod.directory === 'embryo' || pod.directory === 'prepared' ? lockExclusively(pod) : lockShared(pod);
+}
+
 /** Gives the exclusive lock back and keeps the pod open. */
 export function unlockPod(pod: PodHandle): void {
   unlockDescriptor(pod.fd);
   pod.state = podState(pod.directory, false);
 }
 
-/** Moves a pod on; the caller holds the exclusive lock. Others see it at once; `syncMoves` makes it last. */
+/** Moves a pod on; the caller holds a lock, to start it or take it up the exclusive one. Others see it at once; `syncMoves` makes it last. */
 export function movePod(pod: PodHandle, to: PodDirectory): void {
   const from = pod.directory;
   if (POD_DIRECTORIES.indexOf(to) <= POD_DIRECTORIES.indexOf(from)) {

@@ -1,6 +1,6 @@
 /** Gives back what pods have of networks when they have ended. */
 import { RktError } from '../error.ts';
-import { hasEnded, lockExclusively, pathInPod, unlockPod, walkPods } from '../pod/index.ts';
+import { hasEnded, lockQuietly, pathInPod, unlockPod, walkPods } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { AttachmentRecord, Finding, NetworkDirectories, NetworkedPod, PortMapping } from '../network/index.ts';
 
@@ -28,7 +28,7 @@ export async function releaseNetworks(dataDir: string, { pluginDirs, when }: { p
   const { heldPorts, readRecords } = await import('../network/index.ts');
   const releaseOne = async (pod: PodHandle): Promise<boolean> => {
     const podDir = pathInPod(pod);
-    if (readRecords(podDir).length === 0 || when?.(heldPorts(podDir)) === false || !lockExclusively(pod)) return false;
+    if (readRecords(podDir).length === 0 || when?.(heldPorts(podDir)) === false || !lockQuietly(pod)) return false;
     try {
       await disconnectPod(pod, pluginDirs);
       return true;
