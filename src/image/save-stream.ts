@@ -1,6 +1,6 @@
 /** Streams into files. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource } from '../rootfs/bytes.ts';
 import { fileError } from '../store/fs-error.ts';
@@ -12,6 +12,7 @@ export async function saveStream(source: ByteSource, path: string): Promise<void
     const fd = openSync(unfinished, 'wx', 0o644);
     try {
       for await (const chunk of source) for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+      fsyncSync(fd);
     } finally {
       closeSync(fd);
     }

@@ -32,7 +32,7 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const path = resolve(context.cwd, output);
   if (!asLayout && !overwrite && existsSync(path)) throw new RktError('BAD_INPUT', 'output ACI file exists (try --overwrite)');
   using pod = openPodByName(context.dataDir(), uuid);
-  // Held until the end: gc leaves the pod alone.
+  // Held until the end: gc does not remove the pod.
   if ((pod.state !== 'exited' && pod.state !== 'exited garbage') || !lockShared(pod)) throw new RktError('STATE', 'pod is not exited. Only exited pods can be exported');
   const app = chooseApp(pod, values.last(flags.app), { command: 'export', reporter: context.reporter });
   const manifest = readAppImageManifest(pod, app);
