@@ -1,5 +1,5 @@
 /** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst): one below the root for each app. */
-import { ENOENT, EPOLLPRI, O_DIRECTORY, O_RDONLY } from '../../runtime/abi.gen.ts';
+import { ENOENT, EPOLLPRI, O_DIRECTORY, O_RDONLY, SIGKILL } from '../../runtime/abi.gen.ts';
 import { isErrno, SysError } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { makeDirectory, open, readAt, readText, writeControlFile } from '../../runtime/linux/files.ts';
@@ -12,6 +12,8 @@ export const CGROUP_ROOT = '/sys/fs/cgroup';
 const CPU_PERIOD_US = 100_000;
 /** Part of the kernel's thread limit that one app may use: the agent must always be able to start another process. */
 const THREADS_SHARE = 0.6;
+/** Against those that fork faster than they are found. */
+const KILL_ROUNDS_MAX = 100;
 
 /** Lets the groups below the root have limits. A controller the kernel lacks is no error: its limits will be. */
 export function enableControllers(): void {
@@ -41,12 +43,33 @@ export function createCgroup(name: string, limits: Limits): AppCgroup {
   return {
     fd: open(directory, O_RDONLY | O_DIRECTORY),
     signal: (signal) => {
-      for (const pid of readText(`${directory}/cgroup.procs`).split('\n')) if (pid !== '') kill(Number(pid), signal);
+      for (const pid of processesIn(directory)) kill(pid, signal);
     },
-    kill: () => writeControlFile(`${directory}/cgroup.kill`, '1'),
+    kill: () => killProcessesIn(directory),
     memoryKills: () => memoryKillsIn(`${directory}/memory.events`, memoryBytes),
     watchMemoryKills: (onKill) => watchEvents(`${directory}/memory.events`, onKill),
   };
+}
+
+function processesIn(directory: string): number[] {
+  return readText(`${directory}/cgroup.procs`).split('\n').filter((line) => line !== '').map(Number);
+}
+
+/**
+ * One by one, because kernels 6.1 of some months kill whatever is born later in a group for which cgroup.kill was used once, and
+ * event handlers and restarted apps are. A process that was sent SIGKILL forks no more, so each round finds fewer.
+ */
+function killProcessesIn(directory: string): void {
+  const killed = new Set<number>();
+  for (let round = 0; round < KILL_ROUNDS_MAX; round++) {
+    const others = processesIn(directory).filter((pid) => !killed.has(pid));
+    if (others.length === 0) return;
+    for (const pid of others) {
+      killed.add(pid);
+      kill(pid, SIGKILL);
+    }
+  }
+  writeControlFile(`${directory}/cgroup.kill`, '1');
 }
 
 function limitThreads(directory: string, pids: number | undefined): void {
