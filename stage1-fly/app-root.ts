@@ -68,6 +68,7 @@ export function buildAppRoot(plan: RootPlan): FlyRoot {
     if (plan.dns.hosts === 'default' && statIfAny('/etc/hosts') === undefined) replaceFile('/etc/hosts', FALLBACK_HOSTS);
     if (plan.readOnly) remountBind('/', MS_RDONLY);
     const mountNamespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
+    requireRootOfNamespace(mountNamespaceFd);
     return {
       mountNamespaceFd,
       inside(work) {
@@ -142,6 +143,16 @@ function becomeRoot(directory: string): void {
   changeRoot('.');
   changeDirectory('/');
   close(fd);
+}
+
+/** Whoever joins the namespace gets its root directory: that must be the app's, and is another one when this process was in a chroot. */
+function requireRootOfNamespace(namespaceFd: number): void {
+  const own = statIfAny('/');
+  enterNamespace(namespaceFd, CLONE_NEWNS);
+  const common = statIfAny('/');
+  if (own === undefined || common === undefined || own.inode !== common.inode || own.device.major !== common.device.major || own.device.minor !== common.device.minor) {
+    throw new Stage1Error('rkt runs in a chroot, from which a pod without a virtual machine would see what is outside of it', 'use another stage1, or enter the directory with pivot_root(8)');
+  }
 }
 
 function attachTmp(): void {
