@@ -95,8 +95,8 @@ t.test('a terminal that is left and found again', async (t) => {
     onTerminal(['sh', '-c', `stty rows 33 cols 99; echo here; ${PROGRAM} --dir=${host.dataDir} attach ${flags} ${pod.uuid}; echo "status $?"; stty -a`], answers);
 
   const observer = rawClient(pod.directory, 'tty-out');
-  // The prompt has gone by before anybody was attached.
-  const first = await attach('', [['here', '\n'], ['/ # ', 'stty size; name=left\n'], ['33 99', 'sleep 500\n'], ['sleep 500', '\x03'], ['/ # ', 'echo $((40+2))\n'], ['42\r', '\x10\x11']]);
+  // The prompt has gone by before anybody was attached. What is typed while a line runs, and an interrupt before one does, are not what they would be a moment later.
+  const first = await attach('', [['here', '\n'], ['/ # ', 'stty size; name=left\n'], ['33 99', ''], ['/ # ', 'echo $((5*5))-runs; sleep 500\n'], ['25-runs', '\x03'], ['/ # ', 'echo $((40+2))\n'], ['42\r', '\x10\x11']]);
   t.match(first.screen, /33 99\n/, 'its size is that of the terminal that looks at it');
   t.match(first.screen, /42\n/, 'an interrupt ended what was running in it');
   t.match(first.screen, /status 0\n/, 'the keys have left it');
