@@ -281,10 +281,11 @@ t.test('an app that cannot be started ends the pod', async (t) => {
 });
 
 t.test('user and group by name', async (t) => {
-  const agent = await startNativeAgent();
+  const etc = { passwd: 'root:x:0:0::/root:/bin/sh\nclerk:x:1201:1202::/home/clerk:/bin/sh\n', group: 'root:x:0:\nmail:x:1203:\nclub:x:1204:clerk\n' };
+  const agent = await startNativeAgent({ etc });
   t.teardown(() => agent.stop());
-  agent.client.send(startMessage([{ exec: ['/bin/sh', '-c', 'id -u; id -g; echo $HOME $USER'], app: { user: 'daemon', group: 'mail' } }]));
-  t.equal((await agent.client.stream(1, 'stdout').then(readAll)).toString(), '1\n8\n/usr/sbin daemon\n');
+  agent.client.send(startMessage([{ exec: ['/bin/sh', '-c', 'id -u; id -G; echo $HOME $USER'], app: { user: 'clerk', group: 'mail' } }]));
+  t.equal((await agent.client.stream(1, 'stdout').then(readAll)).toString(), '1201\n1203\n/home/clerk clerk\n');
 });
 
 t.test('event handlers: before, after, as root, on the same streams', async (t) => {

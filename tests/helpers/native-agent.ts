@@ -1,7 +1,7 @@
 /** Starts the agent as an ordinary process. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,7 +20,14 @@ export interface NativeAgent {
   stop(): Promise<void>;
 }
 
-export async function startNativeAgent(options: { sanitize?: boolean; mode?: 'break' } = {}): Promise<NativeAgent> {
+export interface NativeAgentOptions {
+  sanitize?: boolean;
+  mode?: 'break';
+  /** What the agent finds in files of /etc in place of the host's. */
+  etc?: Record<string, string>;
+}
+
+export async function startNativeAgent(options: NativeAgentOptions = {}): Promise<NativeAgent> {
   const { output } = await buildProgram({
     entry: join(import.meta.dirname, 'native-agent-main.ts'),
     output: join(buildCache(), options.sanitize ? 'native-agent-sanitized' : 'native-agent'),
@@ -28,7 +35,13 @@ export async function startNativeAgent(options: { sanitize?: boolean; mode?: 'br
   });
   const directory = mkdtempSync(join(tmpdir(), 'rkt-agent-'));
   const paths = { control: join(directory, 'control'), stream: join(directory, 'stream') };
-  const child = spawn(output, [paths.control, paths.stream, ...(options.mode === undefined ? [] : [options.mode])], {
+  const binds = Object.entries(options.etc ?? {}).map(([name, content]) => {
+    writeFileSync(join(directory, name), content);
+    return `mount --bind '${join(directory, name)}' '/etc/${name}' && `;
+  });
+  const command = [output, paths.control, paths.stream, ...(options.mode === undefined ? [] : [options.mode])];
+  const [program = output, ...args] = binds.length === 0 ? command : ['unshare', '--mount', 'sh', '-c', `${binds.join('')}exec "$0" "$@"`, ...command];
+  const child = spawn(program, args, {
     stdio: ['ignore', 'inherit', 'pipe'],
     env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1', UBSAN_OPTIONS: 'print_stacktrace=1' },
   });
