@@ -89,7 +89,7 @@ class Supervisor {
   #channel: FrameChannel | null = null;
   #terminal: RawTerminal | null = null;
   #bootDeadline: TimerHandle | null = null;
-  /** Of the first app that failed. */
+  /** Of the first app that failed, or of what ended the pod. */
   #exitCode: number | null = null;
   #endAttestation: () => void = () => undefined;
   #endorsement: Promise<PodKeyEndorsement> | null = null;
@@ -426,6 +426,8 @@ class Supervisor {
 
   #stopNow(code: number): void {
     this.#state = 'ending';
+    // For whoever asks once more while QEMU ends.
+    this.#exitCode = code;
     void this.#killQemu().then(() => this.#leave(code));
   }
 
