@@ -216,7 +216,7 @@ class Supervisor {
       hostLogHex: tpm === null ? null : toHex(tpm.hostLog),
       guestNetwork: this.#launched.guestNetwork,
       wallClockNs: wallClockNs(),
-      entropyHex: hex(randomBytes(64)),
+      entropyHex: toHex(randomBytes(64)),
       metadataToken: readMetadataToken(),
       resolvConf: this.#configurationFile('resolv', '/etc/resolv.conf', 'rkt-resolv.conf'),
       hostsFile: this.#configurationFile('hosts', '/etc/hosts', 'rkt-hosts'),
@@ -474,10 +474,4 @@ function originMs(startMs: number): number {
   const text = environmentVariable('RKT_START_NS') ?? '';
   const milliseconds = Number(text) / 1e6;
   return text !== '' && Number.isFinite(milliseconds) && milliseconds <= startMs ? milliseconds : startMs;
-}
-
-function hex(bytes: Uint8Array): string {
-  let text = '';
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
-  return text;
 }
