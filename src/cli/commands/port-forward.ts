@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { RktError } from '../../error.ts';
-import { openPodByName, readUUIDFile } from '../../pod/index.ts';
+import { openPodByName, readUUIDFile, requireRunning } from '../../pod/index.ts';
 import type { PodHandle } from '../../pod/index.ts';
 import { connectAgent, openTcpPort } from '../../stage0/guest-connection.ts';
 import type { ArgumentInput } from '../command.ts';
@@ -26,7 +26,7 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const forwardings = ports.map(parseForwarding);
   const addresses = values.has(flags.address) ? values.all(flags.address).flat() : ['127.0.0.1'];
   using pod = openPodByName(context.dataDir(), name);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   // Its end is that of the pod.
   const agent = await connectAgent(pod);
   const servers: Server[] = [];

@@ -1,5 +1,5 @@
 import { RktError } from '../../error.ts';
-import { openPodByName, readPodManifest, readUUIDFile } from '../../pod/index.ts';
+import { openPodByName, readPodManifest, readUUIDFile, requireRunning } from '../../pod/index.ts';
 import { connectAgent } from '../../stage0/guest-connection.ts';
 import { printable, processesOf } from '../../stage0/guest-statistics.ts';
 import type { ProcessList } from '../../stage0/guest-statistics.ts';
@@ -25,7 +25,7 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const [name, appName, ...more] = uuidFile === undefined ? positional : [readUUIDFile(uuidFile), ...positional];
   if (name === undefined || more.length > 0) throw usage('expected a UUID, and perhaps the name of an app');
   using pod = openPodByName(context.dataDir(), name);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   const names = readPodManifest(pod).apps.map((app) => app.name);
   if (appName !== undefined && !names.includes(appName)) throw new RktError('NOT_FOUND', `app ${JSON.stringify(appName)} is not in the pod: it has ${names.join(', ')}`);
   const agent = await connectAgent(pod);
