@@ -28,7 +28,7 @@ const [LAYER_TYPE] = MEDIA_TYPES.layer;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
 /** Fills an empty directory, unless `signal` ends it. Throws RktError. */
-export async function exportOci(opened: OpenedImage, directory: string, { store, signal }: { store: Store; signal?: AbortSignal }): Promise<Exactness> {
+export async function exportOci(opened: OpenedImage, directory: string, { store, signal }: { store: Store; signal: AbortSignal }): Promise<Exactness> {
   const layout = openLayout(directory, signal);
   const written = (await writeExact(opened, layout, store)) ?? (await writeSquashed({ name: `image ${opened.image.id}`, manifest: opened.manifest, entries: entriesOfDisk(opened.disk) }, layout));
   const version = labelValue(opened.manifest.labels, 'version');
@@ -45,9 +45,9 @@ export interface ImageContent {
   entries: AsyncIterable<TarEntry>;
 }
 
-/** Fills an empty directory with an image of one layer. Throws RktError. */
-export async function exportOciContent(content: ImageContent, directory: string): Promise<void> {
-  const layout = openLayout(directory);
+/** Fills an empty directory with an image of one layer, unless `signal` ends it. Throws RktError. */
+export async function exportOciContent(content: ImageContent, directory: string, signal: AbortSignal): Promise<void> {
+  const layout = openLayout(directory, signal);
   const written = await writeSquashed(content, layout);
   layout.finish(written.manifest, labelValue(content.manifest.labels, 'version'));
 }
@@ -64,7 +64,7 @@ interface Layout {
   finish(manifest: Descriptor, version: string | undefined): void;
 }
 
-function openLayout(directory: string, signal?: AbortSignal): Layout {
+function openLayout(directory: string, signal: AbortSignal): Layout {
   const blobs = join(directory, 'blobs/sha256');
   const attempt = <T>(work: () => T): T => {
     try {

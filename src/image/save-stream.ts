@@ -7,7 +7,7 @@ import { fileError } from '../store/fs-error.ts';
 import { goOnUnless } from './interruption.ts';
 
 /** Makes or replaces a file. It is whole or not there, also when `signal` ends it. Throws RktError that names the path. */
-export async function saveStream(source: ByteSource, path: string, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+export async function saveStream(source: ByteSource, path: string, signal: AbortSignal): Promise<void> {
   const unfinished = join(dirname(path), `.${basename(path)}-${randomBytes(6).toString('hex')}`);
   try {
     const fd = openSync(unfinished, 'wx', 0o644);

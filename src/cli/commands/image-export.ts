@@ -43,7 +43,7 @@ interface Target {
 async function writeAci(opened: OpenedImage, { path, overwrite, signal }: Target): Promise<boolean> {
   if (!overwrite && existsSync(path)) throw new RktError('BAD_INPUT', 'output ACI file exists (try --overwrite)');
   const { tar, isExact } = aciOf(opened);
-  await saveStream(tar, path, { signal });
+  await saveStream(tar, path, signal);
   return isExact;
 }
 
