@@ -6,15 +6,15 @@
  * symbolic links of the image cannot lead a mount out of it.
  */
 import {
-  AT_EMPTY_PATH, AT_RECURSIVE, CLONE_NEWNS, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_SLAVE, NR_fchdir,
-  NR_mount_setattr, NR_move_mount, O_CREAT, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY,
+  CLONE_NEWNS, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_SLAVE, NR_fchdir, NR_move_mount,
+  O_CREAT, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY,
 } from '../runtime/abi.gen.ts';
 import { check, SysError } from '../runtime/linux/errors.ts';
 import { close } from '../runtime/linux/fds.ts';
 import {
   changeDirectory, changeMode, changeOwner, changeRoot, fstat, isDirectory, makeDirectories, open, readFile, removeFile, statIfAny, writeFile,
 } from '../runtime/linux/files.ts';
-import { attachMount, cloneMount, enterNamespace, mount, remountBind, setPropagation, unshareMounts } from '../runtime/linux/mount.ts';
+import { attachMount, cloneMount, enterNamespace, mount, remountBind, setMountAttributes, setPropagation, unshareMounts } from '../runtime/linux/mount.ts';
 import type { AppRoot } from '../guest-agent/machine/machine.ts';
 import { Stage1Error } from '../stage1-kvm/error.ts';
 import type { RunOptions } from '../stage1-kvm/options.ts';
@@ -25,7 +25,6 @@ const HOST_VIEWS = ['/dev', '/proc', '/sys'];
 /** Backing of volumes of kind "empty", in the pod directory. */
 const SHARED_VOLUMES = 'sharedVolumes';
 const FALLBACK_HOSTS = '127.0.0.1 localhost localdomain\n';
-const MOUNT_ATTR_BYTES = 32;
 
 export interface RootPlan {
   /** Relative to the pod directory. */
@@ -100,7 +99,7 @@ function openVolume({ path, volume, readOnly, recursive }: VolumeMount): Source 
     if (error instanceof SysError) throw new Stage1Error(`volume "${volume.name}": ${error.message}`);
     throw error;
   }
-  if (readOnly) makeReadOnly(fd, recursive);
+  if (readOnly) setMountAttributes(fd, MOUNT_ATTR_RDONLY);
   return { path, fd };
 }
 
@@ -114,15 +113,8 @@ function emptyVolume({ name, mode, uid, gid }: { name: string; mode: number; uid
 
 function openReadOnly(path: string): Source {
   const fd = cloneMount(path);
-  makeReadOnly(fd, false);
+  setMountAttributes(fd, MOUNT_ATTR_RDONLY);
   return { path, fd };
-}
-
-/** mount_setattr(2): all of a detached tree at once, so that nothing below stays writable. */
-function makeReadOnly(fd: number, recursive: boolean): void {
-  const attributes = new BigUint64Array(MOUNT_ATTR_BYTES / 8);
-  attributes[0] = BigInt(MOUNT_ATTR_RDONLY);
-  check(sys.call(NR_mount_setattr, fd, '', AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), attributes, MOUNT_ATTR_BYTES), 'mount_setattr', fd);
 }
 
 /** Files of /etc that stage0 has made, read while they can be. */

@@ -2,13 +2,11 @@
  * The life of a pod without a virtual machine. The monitor and the agent of the other flavor are one process here: the agent
  * starts, confines and ends the app as it does in a guest; this part writes down what it says and connects the streams.
  */
-import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGTTOU, SIGUSR1, SIGWINCH } from '../runtime/abi.gen.ts';
-import { setCloseOnExec } from '../runtime/linux/fds.ts';
-import { becomeSubreaper, environmentVariable, exit, getPid } from '../runtime/linux/process.ts';
-import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals.ts';
+import { SIGKILL, SIGTTOU } from '../runtime/abi.gen.ts';
+import { becomeSubreaper, exit, getPid } from '../runtime/linux/process.ts';
+import { blockSignals } from '../runtime/linux/signals.ts';
 import { monotonicMs, wallClockNs } from '../runtime/linux/time.ts';
 import { isTerminal } from '../runtime/linux/tty.ts';
-import { after, watch } from '../runtime/loop.ts';
 import { Agent } from '../guest-agent/agent.ts';
 import { parsePodManifest } from '../guest-agent/app/manifest.ts';
 import type { Machine } from '../guest-agent/machine/machine.ts';
@@ -16,21 +14,21 @@ import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
 import { notifySupervisor, SupervisorStatus } from '../stage1-kvm/notify.ts';
 import { exitCodeOf, readPod, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, type Pod } from '../stage1-kvm/pod/directory.ts';
+import { keepLockPrivate } from '../stage1-kvm/pod/lock.ts';
 import { readMetadataToken } from '../stage1-kvm/pod/metadata-token.ts';
 import { startMessage, stdioOf } from '../stage1-kvm/pod/start-message.ts';
-import { SHUTDOWN_GRACE_MS, type RunOptions } from '../stage1-kvm/options.ts';
+import type { RunOptions } from '../stage1-kvm/options.ts';
+import { PodSignals } from '../stage1-kvm/pod-signals.ts';
 import { requireLogTargets } from '../stage1-kvm/logs/pod-logs.ts';
 import { AppRelays } from '../stage1-kvm/relay/app-relays.ts';
 import { escapeDetector } from '../stage1-kvm/relay/escape.ts';
 import { enterRawMode, terminalSize, type RawTerminal } from '../stage1-kvm/relay/terminal.ts';
 import { printError } from '../stage1-kvm/report.ts';
-import { SHUTDOWN_SLACK_MS, STOP_REQUEST } from '../stage1-kvm/stop.ts';
 import { CONTROL_PORT, type AgentMessage } from '../src/wire/messages.ts';
 import { hostMachine } from './machine.ts';
 import { parseFlyArguments } from './options.ts';
 import { localTransport, type LocalTransport } from './transport.ts';
 
-const SHUTDOWN_SIGNALS = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /** Of the only app. */
 const APP_PROCESS = 1;
 
@@ -47,12 +45,6 @@ export function run(args: readonly string[]): void {
   new FlyPod(options, pod).begin();
 }
 
-/** The descriptor that holds the pod's lock stays open as long as this process lives, and nobody else's. */
-function keepLockPrivate(): void {
-  const fd = Number(environmentVariable('RKT_LOCK_FD') ?? NaN);
-  if (Number.isInteger(fd) && fd > 2) setCloseOnExec(fd);
-}
-
 class FlyPod {
   readonly #options: RunOptions;
   readonly #pod: Pod;
@@ -61,15 +53,14 @@ class FlyPod {
   readonly #machine: Machine;
   readonly #relays: AppRelays;
   readonly #status = new SupervisorStatus();
-  #channel: FrameChannel | undefined;
-  #terminal: RawTerminal | undefined;
+  #channel: FrameChannel | null = null;
+  #terminal: RawTerminal | null = null;
   #output: Promise<void> = Promise.resolve();
   #appHasEnded = false;
   /** The agent has said all it has to say. */
   #isOver = false;
   /** Of the first thing that failed. */
   #exitCode: number | undefined;
-  #shutdownSignal = 0;
 
   constructor(options: RunOptions, pod: Pod) {
     this.#options = options;
@@ -88,12 +79,12 @@ class FlyPod {
     writePid(getPid());
     recordCreated([this.#app]);
     new Agent(this.#machine).run();
-    const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH, STOP_REQUEST]);
-    watch(signalFd, EPOLLIN, () => {
-      for (const { signal, value } of takeSignals(signalFd)) {
-        if (signal === STOP_REQUEST) this.#onStopRequest(Math.max(0, value ?? SHUTDOWN_GRACE_MS));
-        else this.#onSignal(signal);
-      }
+    new PodSignals().watch({
+      relays: this.#relays,
+      terminal: () => this.#terminal,
+      channel: () => this.#channel,
+      isEnding: () => this.#isOver,
+      endNow: (signal) => this.#leave(this.#isOver ? (this.#exitCode ?? 0) : 128 + signal),
     });
     this.#connect().catch((error: unknown) => this.#fail(error));
   }
@@ -127,35 +118,6 @@ class FlyPod {
     const says = (beginning: string): boolean => names.some((name) => name.startsWith(beginning));
     const { insecure } = this.#options;
     return { ...insecure, capabilities: insecure.capabilities || !says('os/linux/capabilities-'), seccomp: insecure.seccomp || !says('os/linux/seccomp-') };
-  }
-
-  #onSignal(signal: number): void {
-    if (signal === SIGUSR1) {
-      this.#relays.reopenLogs();
-      return;
-    }
-    if (signal === SIGWINCH) {
-      if (this.#terminal !== undefined) this.#channel?.send({ type: 'resize', process: APP_PROCESS, size: this.#terminal.size() });
-      return;
-    }
-    const again = this.#shutdownSignal !== 0;
-    this.#shutdownSignal = signal;
-    if (again || this.#channel === undefined || this.#isOver) {
-      this.#leave(this.#isOver ? (this.#exitCode ?? 0) : 128 + signal);
-      return;
-    }
-    this.#shutDown(signal, SHUTDOWN_GRACE_MS);
-  }
-
-  #onStopRequest(graceMs: number): void {
-    if (this.#channel === undefined) this.#leave(128 + SIGTERM);
-    else this.#shutDown(SIGTERM, graceMs);
-  }
-
-  #shutDown(signal: number, graceMs: number): void {
-    notifySupervisor('STOPPING=1');
-    this.#channel?.send({ type: 'shutdown', graceMs });
-    after(graceMs + SHUTDOWN_SLACK_MS, () => this.#leave(128 + signal));
   }
 
   #onMessage(message: AgentMessage): void {

@@ -1,6 +1,7 @@
 /** Which volume goes where in the app of a pod without a virtual machine. Pure. */
 import { asBoolean, asList, asObject, asString, optional } from '../guest-agent/checked.ts';
 import type { AppManifest, MountPoint, PodManifest, Volume } from '../guest-agent/app/manifest.ts';
+import { isImagesOwn } from '../guest-agent/machine/volumes.ts';
 import { Stage1Error } from '../stage1-kvm/error.ts';
 
 export interface VolumeMount {
@@ -12,9 +13,6 @@ export interface VolumeMount {
   recursive: boolean;
 }
 
-/** Docker and OCI images list the paths of their volumes as mount points of this name; what the image has there stays. */
-const CONVERTED_VOLUME_PREFIX = 'volume-';
-
 /** Outer mounts before inner ones. @throws Stage1Error for a volume that is not there */
 export function planVolumes(app: AppManifest, pod: PodManifest, manifestText: string): VolumeMount[] {
   const recursive = recursiveVolumes(manifestText);
@@ -22,8 +20,7 @@ export function planVolumes(app: AppManifest, pod: PodManifest, manifestText: st
   const add = (path: string, name: string, point: MountPoint | undefined): void => {
     const volume = pod.volumes.find((candidate) => candidate.name === name);
     if (volume === undefined) throw new Stage1Error(`app "${app.name}": there is no volume "${name}" to mount on ${path}`);
-    const isImagesOwn = point?.name.startsWith(CONVERTED_VOLUME_PREFIX) === true && name === `${app.name}-${point.name}`;
-    if (!isImagesOwn) mounts.set(path, { path, volume, readOnly: volume.readOnly ?? point?.readOnly ?? false, recursive: recursive.has(name) });
+    if (!isImagesOwn(app.name, volume, point)) mounts.set(path, { path, volume, readOnly: volume.readOnly ?? point?.readOnly ?? false, recursive: recursive.has(name) });
   };
   for (const point of app.mountPoints) if (!app.mounts.some(({ path }) => path === point.path)) add(point.path, point.name, point);
   for (const { path, volume } of app.mounts) add(path, volume, app.mountPoints.find((point) => point.path === path));

@@ -1,10 +1,10 @@
 /** The life of a pod, from its directory to its exit status. */
-import { EPOLLIN, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGUSR1, SIGWINCH } from '../runtime/abi.gen.ts';
+import { EPOLLIN, SIGKILL, SIGPIPE, SIGTTOU } from '../runtime/abi.gen.ts';
 import { close, setCloseOnExec, writeAll } from '../runtime/linux/fds.ts';
 import { readText, statIfAny, writeFile } from '../runtime/linux/files.ts';
 import { environmentVariable, exit, getPid, pidfdKill, pidfdOpen, reap, type ProcessEnd } from '../runtime/linux/process.ts';
 import { randomBytes } from '../runtime/linux/random.ts';
-import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals.ts';
+import { blockSignals } from '../runtime/linux/signals.ts';
 import { monotonicMs, wallClockNs } from '../runtime/linux/time.ts';
 import { isTerminal } from '../runtime/linux/tty.ts';
 import { after, runLoop, unwatch, watch, type TimerHandle } from '../runtime/loop.ts';
@@ -23,12 +23,13 @@ import { serveControlSocket } from './mutable/control-socket.ts';
 import { HotDisks } from './mutable/hot-disks.ts';
 import { PodApps } from './mutable/pod-apps.ts';
 import { notifySupervisor, SupervisorStatus } from './notify.ts';
-import { SHUTDOWN_SLACK_MS, STOP_REQUEST } from './stop.ts';
-import { parseRunArguments, SHUTDOWN_GRACE_MS, type RunOptions } from './options.ts';
+import { parseRunArguments, type RunOptions } from './options.ts';
 import { CONSOLE_LOG_PATH, exitCodeOf, recordCreated, recordExit, recordReady, recordRestarts, recordStarted, writePid, writeVmRecord } from './pod/directory.ts';
+import { keepLockPrivate } from './pod/lock.ts';
 import { readMetadataToken } from './pod/metadata-token.ts';
 import { reportOutOfMemory } from './pod/memory-kills.ts';
 import { startMessage, stdioOf } from './pod/start-message.ts';
+import { PodSignals } from './pod-signals.ts';
 import { requireLogTargets } from './logs/pod-logs.ts';
 import { AppRelays } from './relay/app-relays.ts';
 import { escapeDetector } from './relay/escape.ts';
@@ -45,7 +46,6 @@ export const BOOT_DEADLINE_MS = { tcg: 120_000, kvm: 30_000 } as const;
 const AGENT_GONE_MS = 5_000;
 const SHOWN_CONSOLE_LINES = 12;
 const PANIC = 'Kernel panic - not syncing';
-const SHUTDOWN_SIGNALS = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 
 type State =
   /** Until the agent answers. */
@@ -61,29 +61,18 @@ export function run(args: readonly string[], startMs: number): void {
   keepLockPrivate();
   for (const fd of [...options.holdFds, ...options.listens.map((listen) => listen.fd)]) setCloseOnExec(fd);
   blockSignals([SIGPIPE, SIGTTOU]);
-  const signalFd = openSignals([...SHUTDOWN_SIGNALS, SIGUSR1, SIGWINCH, STOP_REQUEST]);
+  const signals = new PodSignals();
   let supervisor: Supervisor | null = null;
   const launched = launchPod(options, (fault) => supervisor?.fail(new Stage1Error(`the guest broke the rules of its vsock device: ${fault.message}`)));
-  supervisor = new Supervisor(options, launched, startMs);
-  watch(signalFd, EPOLLIN, () => {
-    for (const { signal, value } of takeSignals(signalFd)) {
-      if (signal === STOP_REQUEST) supervisor.onStopRequest(Math.max(0, value ?? SHUTDOWN_GRACE_MS));
-      else supervisor.onSignal(signal);
-    }
-  });
+  supervisor = new Supervisor(options, launched, { signals, startMs });
   runLoop((error) => supervisor.fail(error));
   supervisor.begin();
-}
-
-/** The descriptor that holds the pod's lock stays open as long as this process lives, and nobody else's. */
-function keepLockPrivate(): void {
-  const fd = Number(environmentVariable('RKT_LOCK_FD') ?? NaN);
-  if (Number.isInteger(fd) && fd > 2) setCloseOnExec(fd);
 }
 
 class Supervisor {
   readonly #options: RunOptions;
   readonly #launched: LaunchedPod;
+  readonly #signals: PodSignals;
   readonly #qemuFd: number;
   readonly #console: TextDrain;
   readonly #qemuErrors: TextDrain;
@@ -100,8 +89,7 @@ class Supervisor {
   #channel: FrameChannel | null = null;
   #terminal: RawTerminal | null = null;
   #bootDeadline: TimerHandle | null = null;
-  #shutdownSignal = 0;
-  /** Of the first app that failed. */
+  /** Of the first app that failed, or of what ended the pod. */
   #exitCode: number | null = null;
   #endAttestation: () => void = () => undefined;
   #endorsement: Promise<PodKeyEndorsement> | null = null;
@@ -111,9 +99,10 @@ class Supervisor {
   #endChanges: () => void = () => undefined;
   #whenQemuEnded: () => void = () => undefined;
 
-  constructor(options: RunOptions, launched: LaunchedPod, startMs: number) {
+  constructor(options: RunOptions, launched: LaunchedPod, { signals, startMs }: { signals: PodSignals; startMs: number }) {
     this.#options = options;
     this.#launched = launched;
+    this.#signals = signals;
     this.#qemuFd = pidfdOpen(launched.qemuPid);
     this.#activatedPorts = new ActivatedPorts({
       ports: options.listens,
@@ -135,6 +124,13 @@ class Supervisor {
   /** QEMU runs already: everything here overlaps with it. */
   begin(): void {
     const { pod, machine, transport } = this.#launched;
+    this.#signals.watch({
+      relays: this.#relays,
+      terminal: () => this.#terminal,
+      channel: () => this.#channel,
+      isEnding: () => this.#state === 'ending',
+      endNow: (signal) => this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal),
+    });
     watch(this.#qemuFd, EPOLLIN, () => this.#onQemuEnd());
     this.#bootDeadline = after(BOOT_DEADLINE_MS[machine.accelerator], () => this.fail(new Stage1Error('the guest did not start in time')));
     transport.agentListens.then(() => this.#connect()).catch((error: unknown) => this.fail(error));
@@ -184,36 +180,6 @@ class Supervisor {
     );
   }
 
-  onSignal(signal: number): void {
-    if (signal === SIGUSR1) {
-      this.#relays.reopenLogs();
-      return;
-    }
-    if (signal === SIGWINCH) {
-      if (this.#terminal !== null) this.#channel?.send({ type: 'resize', process: 1, size: this.#terminal.size() });
-      return;
-    }
-    const again = this.#shutdownSignal !== 0;
-    this.#shutdownSignal = signal;
-    if (again || this.#channel === null || this.#state === 'ending') {
-      this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal);
-      return;
-    }
-    this.#shutDown(signal, SHUTDOWN_GRACE_MS);
-  }
-
-  /** From `stop`: who presses a key twice wants the end at once, who calls `stop` twice waits for it. */
-  onStopRequest(graceMs: number): void {
-    if (this.#channel === null) this.#stopNow(128 + SIGTERM);
-    else this.#shutDown(SIGTERM, graceMs);
-  }
-
-  #shutDown(signal: number, graceMs: number): void {
-    notifySupervisor('STOPPING=1');
-    this.#channel?.send({ type: 'shutdown', graceMs });
-    after(graceMs + SHUTDOWN_SLACK_MS, () => this.#stopNow(this.#state === 'ending' ? (this.#exitCode ?? 0) : 128 + signal));
-  }
-
   /** Ends the pod with an error of this program (or a defect of it). */
   fail(error: unknown): void {
     this.#terminal?.restore();
@@ -250,7 +216,7 @@ class Supervisor {
       hostLogHex: tpm === null ? null : toHex(tpm.hostLog),
       guestNetwork: this.#launched.guestNetwork,
       wallClockNs: wallClockNs(),
-      entropyHex: hex(randomBytes(64)),
+      entropyHex: toHex(randomBytes(64)),
       metadataToken: readMetadataToken(),
       resolvConf: this.#configurationFile('resolv', '/etc/resolv.conf', 'rkt-resolv.conf'),
       hostsFile: this.#configurationFile('hosts', '/etc/hosts', 'rkt-hosts'),
@@ -442,7 +408,7 @@ class Supervisor {
     this.#qemuEnded = true;
     this.#whenQemuEnded();
     if (this.#state === 'ending') return;
-    if (this.#state === 'running' && this.#running.size === 0 && (this.#podApps === null || this.#shutdownSignal !== 0)) {
+    if (this.#state === 'running' && this.#running.size === 0 && (this.#podApps === null || this.#signals.hasAskedForEnd)) {
       this.#finish();
       return;
     }
@@ -460,6 +426,8 @@ class Supervisor {
 
   #stopNow(code: number): void {
     this.#state = 'ending';
+    // For whoever asks once more while QEMU ends.
+    this.#exitCode = code;
     void this.#killQemu().then(() => this.#leave(code));
   }
 
@@ -506,10 +474,4 @@ function originMs(startMs: number): number {
   const text = environmentVariable('RKT_START_NS') ?? '';
   const milliseconds = Number(text) / 1e6;
   return text !== '' && Number.isFinite(milliseconds) && milliseconds <= startMs ? milliseconds : startMs;
-}
-
-function hex(bytes: Uint8Array): string {
-  let text = '';
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
-  return text;
 }

@@ -8,8 +8,9 @@ import type { Test } from 'tap';
 import { openStore } from '../src/store/index.ts';
 import { aciMembers, busyboxMembers, compress, makeAci, makeOciLayout, makeTar } from './helpers/make-image.ts';
 import type { ImageOptions, TarMember } from './helpers/make-image.ts';
-import { makeHost } from './helpers/rkt.ts';
+import { eventually, makeHost } from './helpers/rkt.ts';
 import type { Host } from './helpers/rkt.ts';
+import { concat, END_OF_ARCHIVE, sparseMember } from './helpers/tar-writer.ts';
 
 interface Machine extends Host {
   path(name: string): string;
@@ -205,6 +206,22 @@ t.test('garbage collection', async (t) => {
   t.strictSame(names(), []);
   t.strictSame(store.listTrees(), []);
   t.match(await host.fails('image', 'gc', '--max-size=much'), /expected a quantity/);
+});
+
+t.test('an interrupted export leaves nothing', async (t) => {
+  const host = machine(t, 'export-interrupted');
+  // Small, and long to write.
+  const huge = sparseMember('1.0', { path: 'rootfs/huge', size: 2 ** 32, pieces: [{ offset: 0, data: Buffer.from('begin') }, { offset: 2 ** 32 - 3, data: Buffer.from('end') }] });
+  const tar = makeTar(aciMembers({ layers: [FILES], manifest: { pathWhitelist: ['/huge'] } }));
+  writeFileSync(host.path('a.aci'), concat(tar.subarray(0, -END_OF_ARCHIVE.length), huge, END_OF_ARCHIVE));
+  const id = await host.done('fetch', '--full', './a.aci');
+  for (const flags of [[], ['--oci']]) {
+    const { child, ended } = host.start(['image', 'export', ...flags, id, 'out']);
+    await eventually('it is being written', () => readdirSync(host.workDir).some((name) => name.startsWith('.out')));
+    child.kill('SIGINT');
+    t.match(await ended, { status: 254, stderr: 'export: interrupted\n' });
+    t.strictSame(readdirSync(host.workDir).filter((name) => name.includes('out')), []);
+  }
 });
 
 t.test('a damaged disk or recipe is found out when it is written again', async (t) => {

@@ -97,6 +97,18 @@ t.test('stop: the grace period ends with KILL, --force needs none', async (t) =>
   }
 });
 
+t.test('two signals while the pod is still starting: it ends by the first', async (t) => {
+  const host = makeHost('stop-early');
+  t.teardown(host.close);
+  const uuidFile = join(host.workDir, 'uuid');
+  const { child, ended } = host.start(['run', '--net=none', `--uuid-file-save=${uuidFile}`, image, ...shell('sleep 1000')]);
+  await eventually('the monitor runs', () => existsSync(uuidFile) && existsSync(join(host.dataDir, 'pods/run', readFileSync(uuidFile, 'utf8').trim(), 'pid')));
+  child.kill('SIGINT');
+  child.kill('SIGTERM');
+  const { status, stderr } = await ended;
+  t.ok(status === 128 + 2 || status === 128 + 15, `${status}: ${stderr}`);
+});
+
 t.test('restarts: by policy, with handlers, without losing output, seen in status', async (t) => {
   const host = makeHost('restart');
   t.teardown(host.close);

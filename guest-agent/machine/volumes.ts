@@ -17,7 +17,7 @@ export interface VolumePlan {
   warnings: string[];
 }
 
-/** Docker and OCI images list the paths of their volumes as mount points of this name; what the image has there is kept. */
+/** Docker and OCI images list the paths of their volumes as mount points of this name. */
 const CONVERTED_VOLUME_PREFIX = 'volume-';
 
 /** Throws for a volume that is not there. */
@@ -46,12 +46,19 @@ export function planVolumes(app: AppManifest, volumes: readonly Volume[]): Volum
 /** What the volume says about writing counts more than what the image says. */
 function planned(appName: string, volume: Volume, { path, mountPoint }: { path: string; mountPoint: MountPoint | undefined }): PlannedMount {
   const { readOnly = mountPoint?.readOnly ?? false, ...plain } = volume;
-  const isOverImage = plain.kind === 'empty' && mountPoint !== undefined && isConverted(mountPoint);
-  const isImagesOwn = isOverImage && volume.name === implicitName(appName, mountPoint);
-  return { path, readOnly, volume: isImagesOwn ? undefined : plain, owner: null, takesContent: isOverImage && !isImagesOwn };
+  const isOwn = isImagesOwn(appName, volume, mountPoint);
+  return { path, readOnly, volume: isOwn ? undefined : plain, owner: null, takesContent: !isOwn && isOverImage(volume, mountPoint) };
 }
 
-const isConverted = ({ name }: MountPoint): boolean => name.startsWith(CONVERTED_VOLUME_PREFIX);
+/** Whether it is the volume that nobody asked for: what the image has in its place is kept, and no volume needed. */
+export function isImagesOwn(appName: string, volume: Volume, mountPoint: MountPoint | undefined): boolean {
+  return mountPoint !== undefined && isOverImage(volume, mountPoint) && volume.name === implicitName(appName, mountPoint);
+}
+
+function isOverImage({ kind }: Volume, mountPoint: MountPoint | undefined): boolean {
+  return kind === 'empty' && mountPoint?.name.startsWith(CONVERTED_VOLUME_PREFIX) === true;
+}
+
 /** Of the volume that nobody asked for by another name. */
 const implicitName = (appName: string, { name }: MountPoint): string => `${appName}-${name}`;
 

@@ -16,6 +16,7 @@ import type { Store } from '../store/store.ts';
 import { STOP_SIGNAL_ANNOTATION } from '../wire/app-settings.ts';
 import { requireDigest, utf8Text } from './bytes.ts';
 import type { OpenedImage } from './image-archive.ts';
+import { goOnUnless } from './interruption.ts';
 import { hasRecipe, tarFromRecipe } from './recipe-file.ts';
 
 /** `manifest`: importing gives the same image, and the manifest is the one it came with; `image`: the same image; `content`: what an app sees. */
@@ -26,9 +27,9 @@ const [CONFIG_TYPE] = MEDIA_TYPES.config;
 const [LAYER_TYPE] = MEDIA_TYPES.layer;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
-/** Fills an empty directory. Throws RktError. */
-export async function exportOci(opened: OpenedImage, directory: string, store: Store): Promise<Exactness> {
-  const layout = openLayout(directory);
+/** Fills an empty directory, unless `signal` ends it. Throws RktError. */
+export async function exportOci(opened: OpenedImage, directory: string, { store, signal }: { store: Store; signal: AbortSignal }): Promise<Exactness> {
+  const layout = openLayout(directory, signal);
   const written = (await writeExact(opened, layout, store)) ?? (await writeSquashed({ name: `image ${opened.image.id}`, manifest: opened.manifest, entries: entriesOfDisk(opened.disk) }, layout));
   const version = labelValue(opened.manifest.labels, 'version');
   layout.finish(written.manifest, version);
@@ -44,9 +45,9 @@ export interface ImageContent {
   entries: AsyncIterable<TarEntry>;
 }
 
-/** Fills an empty directory with an image of one layer. Throws RktError. */
-export async function exportOciContent(content: ImageContent, directory: string): Promise<void> {
-  const layout = openLayout(directory);
+/** Fills an empty directory with an image of one layer, unless `signal` ends it. Throws RktError. */
+export async function exportOciContent(content: ImageContent, directory: string, signal: AbortSignal): Promise<void> {
+  const layout = openLayout(directory, signal);
   const written = await writeSquashed(content, layout);
   layout.finish(written.manifest, labelValue(content.manifest.labels, 'version'));
 }
@@ -58,12 +59,12 @@ interface Written {
 
 interface Layout {
   addBytes(bytes: Uint8Array, mediaType: string): Descriptor;
-  addFile(path: string, descriptor: Descriptor): void;
+  addFile(path: string, descriptor: Descriptor): Promise<void>;
   addStream(source: ByteSource, mediaType: string): Promise<Descriptor>;
   finish(manifest: Descriptor, version: string | undefined): void;
 }
 
-function openLayout(directory: string): Layout {
+function openLayout(directory: string, signal: AbortSignal): Layout {
   const blobs = join(directory, 'blobs/sha256');
   const attempt = <T>(work: () => T): T => {
     try {
@@ -81,11 +82,13 @@ function openLayout(directory: string): Layout {
       attempt(() => writeFileSync(pathOf(digest), bytes));
       return { mediaType, digest, size: bytes.length };
     },
-    addFile: (path, { digest }) =>
+    addFile: async (path, { digest }) => {
+      await goOnUnless(signal);
       attempt(() => {
         mkdirSync(join(directory, 'blobs', digest.split(':')[0] ?? ''), { recursive: true });
         copyFileSync(path, pathOf(digest), constants.COPYFILE_FICLONE);
-      }),
+      });
+    },
     addStream: async (source, mediaType) => {
       const unfinished = join(blobs, '.unfinished');
       const hash = createHash('sha256');
@@ -93,6 +96,7 @@ function openLayout(directory: string): Layout {
       const fd = attempt(() => openSync(unfinished, 'w'));
       try {
         for await (const chunk of source) {
+          await goOnUnless(signal);
           hash.update(chunk);
           size += chunk.length;
           attempt(() => {
@@ -125,7 +129,7 @@ async function writeExact({ image, disk, recipeDir }: OpenedImage, layout: Layou
     const manifest = parseOciManifest(utf8Text(manifestBytes, 'manifest'), `image ${image.id}: manifest`);
     const kept = manifest.layers.map((layer) => store.keptBlob(layer.digest));
     if (kept.every((path) => path !== undefined)) {
-      manifest.layers.forEach((layer, index) => layout.addFile(kept[index] ?? '', layer));
+      for (const [index, layer] of manifest.layers.entries()) await layout.addFile(kept[index] ?? '', layer);
       layout.addBytes(configBytes, manifest.config.mediaType);
       return { manifest: layout.addBytes(manifestBytes, manifest.mediaType ?? MANIFEST_TYPE), exactness: 'manifest' };
     }

@@ -10,5 +10,6 @@ export { createPod, fsyncPath, lockExclusively, lockQuietly, lockShared, movePod
 export { openPodByName, readUUIDFile, resolveUUID } from './lookup.ts';
 export { isReady, readAppImageManifest, readExitCodes, readContainerPid, readPid, readPodDetails, readPodManifest, readPodManifestText } from './read.ts';
 export type { AppDetails, AppState, PodDetails, PodNetwork } from './read.ts';
+export { requirePid, requireRunning } from './running.ts';
 export { hasEnded, hasRun } from './state.ts';
 export type { PodState } from './state.ts';

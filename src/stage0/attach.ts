@@ -2,7 +2,7 @@
 import { replaceProcess } from '../linux/execute.ts';
 import { currentPath } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
-import { entrypointPath } from './entrypoint.ts';
+import { crossingEnvironment, entrypointPath } from './entrypoint.ts';
 import { readStage1Manifest } from './run.ts';
 
 export const ATTACH_ENDPOINTS = ['stdin', 'stdout', 'stderr', 'tty-in', 'tty-out'] as const;
@@ -24,11 +24,11 @@ export function attachPod(pod: PodHandle, { pid, app, action, detachKeys, debug,
   const podDir = currentPath(pod);
   const manifest = readStage1Manifest(pod);
   const path = entrypointPath(podDir, manifest, 'attach');
-  const enter = entrypointPath(podDir, manifest, 'enter');
+  const crossing = crossingEnvironment(podDir, manifest, { pid, app });
   const actionArgs = typeof action === 'string'
     ? [`--action=${action === 'auto' ? 'auto-attach' : action}`]
     : ['--action=custom-attach', ...ATTACH_ENDPOINTS.map((name) => `--${name}=${action.includes(name)}`)];
   const argv = [path, ...actionArgs, `--app=${app}`, `--debug=${debug}`, ...(detachKeys === undefined ? [] : [`--detach-keys=${detachKeys}`])];
   process.chdir(podDir);
-  return replaceProcess({ path, argv, env: { ...env, RKT_STAGE1_ENTERCMD: enter, RKT_STAGE1_ENTERPID: String(pid), RKT_STAGE1_ENTERAPP: app }, inherit: [] });
+  return replaceProcess({ path, argv, env: { ...env, ...crossing }, inherit: [] });
 }

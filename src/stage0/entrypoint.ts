@@ -32,6 +32,11 @@ export function entrypointPath(podDir: string, manifest: ImageManifest, entrypoi
   return entrypoint === 'run' ? join(POD_FILES.stage1Rootfs, join('/', name)) : path;
 }
 
+/** For an entrypoint that is about an app: how a stage1 reaches the inside of the pod, if it has no better way of its own. */
+export function crossingEnvironment(podDir: string, manifest: ImageManifest, { pid, app }: { pid: number; app: string }): Record<string, string> {
+  return { RKT_STAGE1_ENTERCMD: entrypointPath(podDir, manifest, 'enter'), RKT_STAGE1_ENTERPID: String(pid), RKT_STAGE1_ENTERAPP: app };
+}
+
 export function annotationValue(manifest: ImageManifest, name: string): string | undefined {
   return manifest.annotations?.find((annotation) => annotation.name === name)?.value;
 }

@@ -14,9 +14,19 @@ const VSOCK_SOCKET = 'vsock.sock';
 const LONGEST_ANSWER = 32;
 const EPERM = 1;
 
+export interface PortOptions {
+  /** Ends the connection, with RktError STATE for whoever reads or waits. */
+  signal?: AbortSignal;
+  /** What is said of a pod that takes no connections. */
+  refusal?: string;
+}
+
 /** Half-open: the end of one direction leaves the other. Throws RktError STATE when the pod takes no connections. */
-async function openPort(pod: PodHandle, port: number): Promise<Socket> {
+export async function openPort(pod: PodHandle, port: number, { signal, refusal = 'takes no connections' }: PortOptions = {}): Promise<Socket> {
   const socket = connect({ path: pathInPod(pod, VSOCK_SOCKET), allowHalfOpen: true });
+  const stop = (): void => void socket.destroy(new RktError('STATE', 'interrupted'));
+  signal?.addEventListener('abort', stop, { once: true });
+  socket.once('close', () => signal?.removeEventListener('abort', stop));
   try {
     await once(socket, 'connect');
     socket.write(`CONNECT ${port}\n`);
@@ -26,7 +36,8 @@ async function openPort(pod: PodHandle, port: number): Promise<Socket> {
     throw new Error(`unexpected answer ${JSON.stringify(answer)}`);
   } catch (cause) {
     socket.destroy();
-    throw new RktError('STATE', `pod ${JSON.stringify(pod.uuid)} takes no connections`, { cause });
+    if (cause instanceof RktError) throw cause;
+    throw new RktError('STATE', `pod ${JSON.stringify(pod.uuid)} ${refusal}`, { cause });
   }
 }
 

@@ -7,7 +7,7 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { RktError } from '../error.ts';
 import { isErrno } from '../linux/errno.ts';
 import { lockFile } from '../linux/flock.ts';
-import { isReady, pathInPod, POD_FILES, readPid, readPodManifest } from '../pod/index.ts';
+import { isReady, pathInPod, POD_FILES, readPid, readPodManifest, requirePid, requireRunning } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { PodManifest, RuntimeApp } from '../schema/index.ts';
 import { writeFileAtomic } from '../store/index.ts';
@@ -88,7 +88,7 @@ function changeManifest(pod: PodHandle, change: Change, work: (manifest: PodMani
 }
 
 function mutableManifest(pod: PodHandle, change: Change): PodManifest {
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   const manifest = readPodManifest(pod);
   if (!isMutable(manifest)) throw new RktError('STATE', `immutable pod: cannot ${change} application`, { hint: 'pods made by `rkt app sandbox` are mutable' });
   if (!isReady(pod)) throw new RktError('STATE', `supervisor for pod "${pod.uuid}" is not yet ready`);
@@ -100,9 +100,7 @@ function requireApp(manifest: PodManifest, app: string): void {
 }
 
 function pidOf(pod: PodHandle): number {
-  const pid = readPid(pod);
-  if (pid === undefined) throw new RktError('STATE', `pod "${pod.uuid}" is still starting: its pid is not known yet`);
-  return pid;
+  return requirePid(pod, readPid(pod));
 }
 
 /** Of changes whose process was killed half-way: the lock is held, so nobody is at them any more. */

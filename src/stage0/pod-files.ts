@@ -1,17 +1,13 @@
 /** Files of a running pod, through its agent (docs/wire-protocol.md, "Files"). */
-import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { RktError } from '../error.ts';
 import { encodeEntries, readEntries } from '../files/entry-stream.ts';
-import { pathInPod } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
 import type { TarEntry } from '../rootfs/index.ts';
 import type { FilesRequest } from '../wire/files.ts';
 import { encodeFrame } from '../wire/frame.ts';
 import { STREAM_PORT } from '../wire/messages.ts';
-
-const VSOCK_SOCKET = 'vsock.sock';
-const LONGEST_ANSWER_BYTES = 32;
+import { openPort } from './guest-connection.ts';
 
 export interface FilesOptions {
   warn(message: string): void;
@@ -79,33 +75,9 @@ function nameOf(pod: PodHandle): string {
 
 /** A connection on which the agent answers the request. */
 async function openFiles(pod: PodHandle, request: FilesRequest, signal: AbortSignal): Promise<Socket> {
-  const socket = connect({ path: pathInPod(pod, VSOCK_SOCKET), allowHalfOpen: true });
-  const stop = (): void => void socket.destroy(new RktError('STATE', 'interrupted'));
-  signal.addEventListener('abort', stop, { once: true });
-  socket.once('close', () => signal.removeEventListener('abort', stop));
-  try {
-    await once(socket, 'connect');
-    socket.write(`CONNECT ${STREAM_PORT}\n`);
-    await readConnected(socket);
-  } catch (cause) {
-    socket.destroy();
-    if (cause instanceof RktError) throw cause;
-    throw new RktError('STATE', `pod "${pod.uuid}" does not take connections: it is still starting, or its stage1 copies no files`, { cause });
-  }
+  const socket = await openPort(pod, STREAM_PORT, { signal, refusal: 'does not take connections: it is still starting, or its stage1 copies no files' });
   // What breaks from now on is noticed by whoever reads.
   socket.on('error', () => undefined);
   socket.write(encodeFrame({ files: request }));
   return socket;
-}
-
-/** Byte by byte: what follows the line belongs to the stream. */
-async function readConnected(socket: Socket): Promise<void> {
-  let answer = '';
-  while (!answer.endsWith('\n')) {
-    const byte = socket.read(1) as Buffer | null;
-    if (byte !== null) answer += byte.toString('latin1');
-    else if (socket.readableEnded || answer.length > LONGEST_ANSWER_BYTES) break;
-    else await once(socket, 'readable');
-  }
-  if (!answer.startsWith('OK ')) throw new Error('the monitor did not connect to the guest');
 }

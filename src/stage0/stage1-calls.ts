@@ -4,7 +4,7 @@ import { RktError } from '../error.ts';
 import { replaceProcess } from '../linux/execute.ts';
 import { currentPath } from '../pod/index.ts';
 import type { PodHandle } from '../pod/index.ts';
-import { entrypointPath, interfaceVersion } from './entrypoint.ts';
+import { crossingEnvironment, entrypointPath, interfaceVersion } from './entrypoint.ts';
 import type { AppEntrypoint, Entrypoint } from './entrypoint.ts';
 import { readStage1Manifest } from './run.ts';
 
@@ -43,9 +43,7 @@ export function cleanUpStage1(pod: PodHandle, { debug, localConfigDir }: { debug
 
 /** Has the stage1 of a running mutable pod change one of its apps, and waits until it has done so. */
 export function callAppEntrypoint(pod: PodHandle, entrypoint: AppEntrypoint, { pid, app, debug }: { pid: number; app: string; debug: boolean }): void {
-  const enter = entrypointPath(currentPath(pod), readStage1Manifest(pod), 'enter');
-  // How a stage1 reaches the inside of the pod, if it has no better way of its own.
-  const crossing = { RKT_STAGE1_ENTERCMD: enter, RKT_STAGE1_ENTERPID: String(pid), RKT_STAGE1_ENTERAPP: app };
+  const crossing = crossingEnvironment(currentPath(pod), readStage1Manifest(pod), { pid, app });
   call(pod, entrypoint, [`--debug=${debug}`, ...(entrypoint === 'app/add' ? [`--uuid=${pod.uuid}`] : []), `--app=${app}`], crossing);
 }
 

@@ -2,12 +2,12 @@
  * Where clients attach to an app: `iottymux/APP/sock-NAME` in the pod directory, a socket for each of its streams, and beside
  * them the file `endpoints` that names them, in rkt's format.
  */
-import { EPOLLIN, O_DIRECTORY, O_PATH } from '../../runtime/abi.gen.ts';
+import { O_DIRECTORY, O_PATH } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { changeMode, makeDirectory, open, removeFile } from '../../runtime/linux/files.ts';
+import { makeDirectory, open, removeFile } from '../../runtime/linux/files.ts';
 import { readJson, writeJson } from '../../runtime/linux/json-file.ts';
-import { accept, connectUnix, listenUnix } from '../../runtime/linux/sockets.ts';
-import { unwatch, watch } from '../../runtime/loop.ts';
+import { connectUnix, listenUnix } from '../../runtime/linux/sockets.ts';
+import { servePodSocket } from '../pod-socket.ts';
 import { ENDPOINT_NAMES, type EndpointName } from './endpoint-names.ts';
 
 const DIRECTORY = 'iottymux';
@@ -28,20 +28,8 @@ export function serveEndpoints({ app, process }: { app: string; process: number 
   const directory = directoryOf(app);
   makeDirectory(DIRECTORY, DIRECTORY_MODE);
   makeDirectory(directory, DIRECTORY_MODE);
-  const stops = endpoints.map(({ name, onClient }) => {
-    removeFile(`${directory}/${socketName(name)}`);
-    const listener = throughDirectory(directory, (path) => listenUnix(`${path}/${socketName(name)}`));
-    changeMode(`${directory}/${socketName(name)}`, 0o600);
-    watch(listener, EPOLLIN, () => {
-      const fd = acceptIfAny(listener);
-      if (fd !== undefined) onClient(fd);
-    });
-    return () => {
-      unwatch(listener);
-      close(listener);
-      removeFile(`${directory}/${socketName(name)}`);
-    };
-  });
+  const stops = endpoints.map(({ name, onClient }) =>
+    servePodSocket(`${directory}/${socketName(name)}`, onClient, () => throughDirectory(directory, (path) => listenUnix(`${path}/${socketName(name)}`))));
   const targets = endpoints.map(({ name }) => ({ name, domain: 'unix', address: `${directory}/${socketName(name)}` }));
   writeJson(`${directory}/endpoints`, { version: VERSION, targets, process });
   return () => {
@@ -81,14 +69,5 @@ function throughDirectory<T>(directory: string, use: (path: string) => T): T {
     return use(`/proc/self/fd/${fd}`);
   } finally {
     close(fd);
-  }
-}
-
-function acceptIfAny(listener: number): number | undefined {
-  try {
-    return accept(listener);
-  } catch {
-    // The client has gone already, or there are no descriptors left: it will find out.
-    return undefined;
   }
 }

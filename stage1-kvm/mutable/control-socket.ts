@@ -5,11 +5,10 @@
  */
 import { EPOLLIN } from '../../runtime/abi.gen.ts';
 import { close, readRaw, writeAll } from '../../runtime/linux/fds.ts';
-import { changeMode, removeFile } from '../../runtime/linux/files.ts';
-import { accept, listenUnix } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 import { encodeFrame, FrameDecoder } from '../../src/wire/frame.ts';
 import { isAcName } from '../pod/pod.ts';
+import { servePodSocket } from '../pod-socket.ts';
 import { wouldBlock } from '../relay/host-stream.ts';
 import type { ChangeKind } from './pod-apps.ts';
 
@@ -24,13 +23,8 @@ const READ_BYTES = 4096;
 
 /** Returns what ends it. */
 export function serveControlSocket(change: (kind: ChangeKind, app: string) => Promise<void>): () => void {
-  removeFile(CONTROL_SOCKET);
-  const listener = listenUnix(CONTROL_SOCKET);
-  changeMode(CONTROL_SOCKET, 0o600);
   const clients = new Set<number>();
-  watch(listener, EPOLLIN, () => {
-    const fd = acceptOrNothing(listener);
-    if (fd === undefined) return;
+  return servePodSocket(CONTROL_SOCKET, (fd) => {
     if (clients.size >= MAX_CLIENTS) return close(fd);
     clients.add(fd);
     const end = (): void => {
@@ -44,11 +38,6 @@ export function serveControlSocket(change: (kind: ChangeKind, app: string) => Pr
       if (clients.has(fd)) writeAll(fd, encodeFrame(answer));
     }).catch(() => undefined).finally(end);
   });
-  return () => {
-    unwatch(listener);
-    close(listener);
-    removeFile(CONTROL_SOCKET);
-  };
 }
 
 interface ControlRequest {
@@ -89,13 +78,4 @@ function parseRequest(message: object): ControlRequest {
   if (kind === undefined) throw new Error(`request ${String(type)} is unknown`);
   if (typeof app !== 'string' || !isAcName(app)) throw new Error('app must be an AC name');
   return { type: kind, app };
-}
-
-function acceptOrNothing(listener: number): number | undefined {
-  try {
-    return accept(listener);
-  } catch {
-    // The client has gone already: it will find out.
-    return undefined;
-  }
 }

@@ -3,11 +3,8 @@
  * `tpm.sock` takes TPM 2.0 commands as they are; `attest.sock` answers each connection with one line of JSON, the host's
  * endorsement of the pod's key (`PodKeyEndorsement`, bytes in hexadecimal) or `{"error": …}`.
  */
-import { EPOLLIN } from '../../runtime/abi.gen.ts';
 import { close, writeAll } from '../../runtime/linux/fds.ts';
-import { changeMode, removeFile } from '../../runtime/linux/files.ts';
-import { accept, listenUnix } from '../../runtime/linux/sockets.ts';
-import { unwatch, watch } from '../../runtime/loop.ts';
+import { servePodSocket } from '../pod-socket.ts';
 import { serveCommands } from './tpm-bus.ts';
 
 export const TPM_SOCKET = 'tpm.sock';
@@ -21,8 +18,8 @@ export interface AttestServices {
 
 /** Returns what ends it. */
 export function serveAttestSockets({ transact, endorsement }: AttestServices): () => void {
-  const commands = listen(TPM_SOCKET, (fd) => void serveCommands(fd, transact));
-  const attestation = listen(ATTEST_SOCKET, (fd) => {
+  const commands = servePodSocket(TPM_SOCKET, (fd) => void serveCommands(fd, transact));
+  const attestation = servePodSocket(ATTEST_SOCKET, (fd) => {
     endorsement().catch((error: unknown) => ({ error: error instanceof Error ? error.message : String(error) })).then((answer) => {
       writeAll(fd, sys.utf8(`${JSON.stringify(answer)}\n`).subarray(0, -1));
     }).catch(() => undefined).finally(() => close(fd));
@@ -30,25 +27,5 @@ export function serveAttestSockets({ transact, endorsement }: AttestServices): (
   return () => {
     commands();
     attestation();
-  };
-}
-
-function listen(path: string, onConnection: (fd: number) => void): () => void {
-  removeFile(path);
-  const listener = listenUnix(path);
-  changeMode(path, 0o600);
-  watch(listener, EPOLLIN, () => {
-    let fd: number | undefined;
-    try {
-      fd = accept(listener);
-    } catch {
-      // The client has gone already: it will find out.
-    }
-    if (fd !== undefined) onConnection(fd);
-  });
-  return () => {
-    unwatch(listener);
-    close(listener);
-    removeFile(path);
   };
 }

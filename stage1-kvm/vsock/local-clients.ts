@@ -1,11 +1,9 @@
 /** `vsock.sock` in the pod directory: how other local programs reach ports of the pod's agent. Firecracker's convention. */
 import { EAGAIN, EINTR, EPOLLIN, MSG_DONTWAIT, MSG_PEEK, NR_recvfrom } from '../../runtime/abi.gen.ts';
 import { close, readRaw } from '../../runtime/linux/fds.ts';
-import { changeMode, removeFile } from '../../runtime/linux/files.ts';
-import { accept, listenUnix } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
+import { servePodSocket } from '../pod-socket.ts';
 
-/** Relative to the pod directory, which is where the monitor runs: socket paths are short. */
 export const VSOCK_SOCKET = 'vsock.sock';
 const LONGEST_CONNECT_LINE = 32;
 /** A local program that connects and says nothing. */
@@ -22,13 +20,8 @@ export function acceptance(port: number): Uint8Array {
  * @returns what ends it
  */
 export function serveClients(connect: (fd: number, port: number) => void): () => void {
-  removeFile(VSOCK_SOCKET);
-  const listener = listenUnix(VSOCK_SOCKET);
-  changeMode(VSOCK_SOCKET, 0o600);
   const silent = new Set<number>();
-  watch(listener, EPOLLIN, () => {
-    const fd = acceptOrNothing(listener);
-    if (fd === undefined) return;
+  const endSocket = servePodSocket(VSOCK_SOCKET, (fd) => {
     if (silent.size >= MAX_SILENT_CLIENTS) {
       close(fd);
       return;
@@ -52,23 +45,12 @@ export function serveClients(connect: (fd: number, port: number) => void): () =>
     });
   });
   return () => {
-    unwatch(listener);
-    close(listener);
+    endSocket();
     for (const fd of silent) {
       unwatch(fd);
       close(fd);
     }
-    removeFile(VSOCK_SOCKET);
   };
-}
-
-function acceptOrNothing(listener: number): number | undefined {
-  try {
-    return accept(listener);
-  } catch {
-    // The client has gone already, or there are no descriptors left: it will find out.
-    return undefined;
-  }
 }
 
 /** Takes exactly the line from a client's stream. @returns the port; null for nonsense or the end; undefined when the line is not complete */

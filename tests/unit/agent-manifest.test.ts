@@ -3,7 +3,7 @@ import t from 'tap';
 import { parsePodManifest, type AppManifest } from '../../guest-agent/app/manifest.ts';
 import { parseQuantity } from '../../guest-agent/app/quantity.ts';
 import { buildEnvironment } from '../../guest-agent/app/environment.ts';
-import { planVolumes } from '../../guest-agent/machine/volumes.ts';
+import { isImagesOwn, planVolumes } from '../../guest-agent/machine/volumes.ts';
 import { hostsFile, resolvConf } from '../../guest-agent/machine/network.ts';
 import { parseHostMessage, parseStreamHeader } from '../../guest-agent/messages.ts';
 import { startMessage } from '../helpers/agent-client.ts';
@@ -77,6 +77,7 @@ t.test('volumes', async (t) => {
   t.strictSame(planVolumes(mounted, [implicit]).mounts, [{ path: '/var/www', readOnly: false, volume: undefined, ...own }], 'what the image has there is kept');
   t.match(named('volume-www').mounts[2], { volume: { name: 'volume-www' }, takesContent: true }, 'unless a volume was asked for');
   const host = { kind: 'host', name: 'h', source: '/x' } as const;
+  t.notOk(isImagesOwn('a', { ...host, name: 'a-volume-www', readOnly: undefined }, mounted.mountPoints[0]), 'a directory of the host was always asked for');
   const readOnlyPoint = appOf({ mountPoints: [{ name: 'h', path: '/h', readOnly: true }] });
   t.strictSame(planVolumes(readOnlyPoint, [{ ...host, readOnly: undefined }]).mounts, [{ path: '/h', readOnly: true, volume: host, ...own }]);
   t.equal(planVolumes(readOnlyPoint, [{ ...host, readOnly: false }]).mounts[0]?.readOnly, false, 'the volume decides where it says something');

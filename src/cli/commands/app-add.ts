@@ -1,5 +1,5 @@
 import { RktError } from '../../error.ts';
-import { openPodByName } from '../../pod/index.ts';
+import { openPodByName, requireRunning } from '../../pod/index.ts';
 import type { RuntimeApp, Volume } from '../../schema/index.ts';
 import { addApp } from '../../stage0/mutable-pod.ts';
 import { buildPodManifest, requireAppSection } from '../../stage0/pod-manifest.ts';
@@ -19,7 +19,7 @@ export async function run({ images }: ImageCommandLine, context: CommandContext)
   if (others.length > 0) throw usage('must give only one app');
   if (flags.ADDED_APP_FLAGS.some((flag) => uuid.flags.has(flag)) || uuid.args.length > 0) throw usage('flags and arguments of the app follow its image');
   using pod = openPodByName(context.dataDir(), uuid.image);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   const app = await runtimeApp(image, context);
   addApp(pod, { store: openStore(context.dataDir()), app, debug: context.debug });
   return success(NOTHING);

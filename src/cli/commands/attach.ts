@@ -1,5 +1,5 @@
 import { RktError } from '../../error.ts';
-import { openPodByName, readPid } from '../../pod/index.ts';
+import { openPodByName, readPid, requireRunning } from '../../pod/index.ts';
 import { ATTACH_ENDPOINTS, attachPod } from '../../stage0/attach.ts';
 import type { AttachEndpoint, AttachRequest } from '../../stage0/attach.ts';
 import { chooseApp } from '../choose-app.ts';
@@ -15,7 +15,7 @@ export function run({ values, positional }: ArgumentInput, context: CommandConte
   if (uuid === undefined || positional.length > 1) throw usage('expected one UUID');
   const action = attachAction(values.last(flags.attachMode) ?? 'auto');
   using pod = openPodByName(context.dataDir(), uuid);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   const app = chooseApp(pod, values.last(flags.app), { command: 'attach', reporter: context.reporter });
   const pid = readPid(pod);
   if (pid === undefined) throw new RktError('STATE', `unable to determine the pid for pod "${pod.uuid}"`);

@@ -7,7 +7,7 @@ import { readTree, topOf } from '../../files/read-tree.ts';
 import { placeFor, writeTree } from '../../files/write-tree.ts';
 import { decompress } from '../../image/decompress.ts';
 import { isErrno } from '../../linux/errno.ts';
-import { openPodByName } from '../../pod/index.ts';
+import { openPodByName, requireRunning } from '../../pod/index.ts';
 import type { PodHandle } from '../../pod/index.ts';
 import { byteStringOfText } from '../../rootfs/bytes.ts';
 import { readTar, writeTar } from '../../rootfs/index.ts';
@@ -21,7 +21,6 @@ import * as flags from '../flags/table.ts';
 import { interruptible } from '../interruptible.ts';
 import { writeAll } from '../output.ts';
 import { parsePodPath } from '../pod-path.ts';
-import type { PodPath } from '../pod-path.ts';
 import { NOTHING, success } from '../reporter.ts';
 import type { Outcome } from '../reporter.ts';
 
@@ -48,7 +47,8 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const inPod = from ?? to;
   if (inPod === undefined) throw usage('either source or destination must be UUID:[APP:]PATH');
   if (from !== undefined && to !== undefined) throw new RktError('UNSUPPORTED', 'cannot copy from one pod to another', { hint: 'rkt cp UUID:PATH - | rkt cp - UUID:PATH' });
-  using pod = openRunning(inPod, context);
+  using pod = openPodByName(context.dataDir(), inPod.pod);
+  requireRunning(pod, pod.state === 'exited' ? { hint: '`rkt export` gives the files of pods that have ended' } : {});
   const { signal, done } = interruptible();
   const copy: Copy = {
     pod,
@@ -66,15 +66,6 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
     done();
   }
   return success(NOTHING);
-}
-
-function openRunning({ pod: name }: PodPath, context: CommandContext): PodHandle {
-  const pod = openPodByName(context.dataDir(), name);
-  if (pod.state === 'running') return pod;
-  const { uuid, state } = pod;
-  pod.close();
-  const hint = state === 'exited' ? { hint: '`rkt export` gives the files of pods that have ended' } : {};
-  throw new RktError('STATE', `pod "${uuid}" isn't currently running`, hint);
 }
 
 /** "DIR/." stands for what is in DIR, and so does a root. */

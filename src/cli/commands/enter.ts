@@ -1,5 +1,4 @@
-import { RktError } from '../../error.ts';
-import { openPodByName, readContainerPid } from '../../pod/index.ts';
+import { openPodByName, readContainerPid, requirePid, requireRunning } from '../../pod/index.ts';
 import { enterPod } from '../../stage0/stage1-calls.ts';
 import { chooseApp } from '../choose-app.ts';
 import type { ArgumentInput } from '../command.ts';
@@ -15,10 +14,9 @@ export function run({ values, positional }: ArgumentInput, context: CommandConte
   const [uuid, ...command] = positional;
   if (uuid === undefined) throw usage('expected a UUID');
   using pod = openPodByName(context.dataDir(), uuid);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   const app = chooseApp(pod, values.last(flags.app), { command: 'enter', reporter: context.reporter });
   if (command.length === 0) context.reporter.note(`no command specified, assuming ${JSON.stringify(DEFAULT_COMMAND)}`);
-  const pid = readContainerPid(pod);
-  if (pid === undefined) throw new RktError('STATE', `pod "${pod.uuid}" is still starting: its pid is not known yet`);
+  const pid = requirePid(pod, readContainerPid(pod));
   return enterPod(pod, { pid, app, argv: command.length === 0 ? [DEFAULT_COMMAND] : command, env: inheritedEnvironment() });
 }

@@ -39,9 +39,9 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   const { signal, done } = interruptible();
   const entries = readEndedApp(pod, app, { warn: limitedWarnings((message) => context.reporter.note(`warning: ${message}`)), signal });
   if (asLayout) {
-    await saveDirectory(path, { overwrite, fill: (directory) => exportOciContent({ name: `pod "${pod.uuid}"`, manifest, entries: membersOf(entries, '') }, directory) });
+    await saveDirectory(path, { overwrite, fill: (directory) => exportOciContent({ name: `pod "${pod.uuid}"`, manifest, entries: membersOf(entries, '') }, directory, signal) });
   } else {
-    await saveStream(gzipped(writeAci(manifest, membersOf(entries, 'rootfs'))), path);
+    await saveStream(gzipped(writeAci(manifest, membersOf(entries, 'rootfs'))), path, signal);
   }
   done();
   return success(NOTHING);

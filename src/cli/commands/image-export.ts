@@ -12,6 +12,7 @@ import type { CommandContext } from '../context.ts';
 import { findStoredImage } from '../find-image.ts';
 import { usage } from '../flags/flag.ts';
 import * as flags from '../flags/table.ts';
+import { interruptible } from '../interruptible.ts';
 import { NOTHING, success } from '../reporter.ts';
 import type { Outcome } from '../reporter.ts';
 import { saveDirectory } from '../save-directory.ts';
@@ -21,11 +22,13 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
   if (text === undefined || output === undefined || positional.length > 2) throw usage('expected an image and an output file');
   const store = openStore(context.dataDir());
   const opened = openImage(store, findStoredImage(store, text));
-  const target = { path: resolve(context.cwd, output), overwrite: values.last(flags.overwrite) ?? false };
+  const { signal, done } = interruptible();
+  const target = { path: resolve(context.cwd, output), overwrite: values.last(flags.overwrite) ?? false, signal };
   try {
     const isSame = values.last(flags.oci) === true ? await writeLayout(opened, target, store) : await writeAci(opened, target);
     if (!isSame) context.reporter.note(`the files are those of ${opened.image.id}, but imported again it will have another ID`);
   } finally {
+    done();
     opened.close();
   }
   return success(NOTHING);
@@ -34,16 +37,17 @@ export async function run({ values, positional }: ArgumentInput, context: Comman
 interface Target {
   path: string;
   overwrite: boolean;
+  signal: AbortSignal;
 }
 
-async function writeAci(opened: OpenedImage, { path, overwrite }: Target): Promise<boolean> {
+async function writeAci(opened: OpenedImage, { path, overwrite, signal }: Target): Promise<boolean> {
   if (!overwrite && existsSync(path)) throw new RktError('BAD_INPUT', 'output ACI file exists (try --overwrite)');
   const { tar, isExact } = aciOf(opened);
-  await saveStream(tar, path);
+  await saveStream(tar, path, signal);
   return isExact;
 }
 
-async function writeLayout(opened: OpenedImage, { path, overwrite }: Target, store: Store): Promise<boolean> {
-  const exactness = await saveDirectory(path, { overwrite, fill: (directory) => exportOci(opened, directory, store) });
+async function writeLayout(opened: OpenedImage, { path, overwrite, signal }: Target, store: Store): Promise<boolean> {
+  const exactness = await saveDirectory(path, { overwrite, fill: (directory) => exportOci(opened, directory, { store, signal }) });
   return exactness !== 'content';
 }

@@ -2,13 +2,14 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { RktError } from '../../error.ts';
-import { openPodByName, readUUIDFile } from '../../pod/index.ts';
+import { openPodByName, requireRunning } from '../../pod/index.ts';
 import type { PodHandle } from '../../pod/index.ts';
 import { connectAgent, openTcpPort } from '../../stage0/guest-connection.ts';
 import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
 import * as flags from '../flags/table.ts';
+import { argumentsOfPod } from '../pod-argument.ts';
 import { failure } from '../reporter.ts';
 import type { Outcome, Reporter } from '../reporter.ts';
 
@@ -18,15 +19,15 @@ interface Forwarding {
   remote: number;
 }
 
-export async function run({ values, positional }: ArgumentInput, context: CommandContext): Promise<Outcome> {
+export async function run(input: ArgumentInput, context: CommandContext): Promise<Outcome> {
+  const { values } = input;
   const { reporter } = context;
-  const uuidFile = values.last(flags.uuidFile);
-  const [name, ...ports] = uuidFile === undefined ? positional : [readUUIDFile(uuidFile), ...positional];
+  const [name, ...ports] = argumentsOfPod(input);
   if (name === undefined || ports.length === 0) throw usage('expected a UUID and ports: [LOCAL:]REMOTE');
   const forwardings = ports.map(parseForwarding);
   const addresses = values.has(flags.address) ? values.all(flags.address).flat() : ['127.0.0.1'];
   using pod = openPodByName(context.dataDir(), name);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   // Its end is that of the pod.
   const agent = await connectAgent(pod);
   const servers: Server[] = [];

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
-import { RktError } from '../../error.ts';
-import { openPod, openPodByName, readPid, walkPods } from '../../pod/index.ts';
+import { openPod, openPodByName, readPid, requireRunning, walkPods } from '../../pod/index.ts';
 import type { PodHandle } from '../../pod/index.ts';
 import { connectAgent } from '../../stage0/guest-connection.ts';
 import type { AgentConnection } from '../../stage0/guest-connection.ts';
@@ -85,7 +84,7 @@ async function watchPods(names: readonly string[], context: CommandContext): Pro
   const watched = await Promise.all(uuids.map(async (name) => {
     const pod = openPodByName(dataDir, name);
     try {
-      if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+      requireRunning(pod);
       const agent = await connectAgent(pod);
       return { pod, agent, last: await podUsageOf(pod, agent) };
     } catch (error) {

@@ -1,5 +1,5 @@
 import { RktError } from '../../error.ts';
-import { openPodByName, readPodManifest, readUUIDFile } from '../../pod/index.ts';
+import { openPodByName, readPodManifest, requireRunning } from '../../pod/index.ts';
 import { connectAgent } from '../../stage0/guest-connection.ts';
 import { printable, processesOf } from '../../stage0/guest-statistics.ts';
 import type { ProcessList } from '../../stage0/guest-statistics.ts';
@@ -8,6 +8,7 @@ import type { ArgumentInput } from '../command.ts';
 import type { CommandContext } from '../context.ts';
 import { usage } from '../flags/flag.ts';
 import * as flags from '../flags/table.ts';
+import { argumentsOfPod } from '../pod-argument.ts';
 import { success } from '../reporter.ts';
 import type { Outcome } from '../reporter.ts';
 
@@ -20,12 +21,12 @@ interface AppProcesses {
   list: ProcessList;
 }
 
-export async function run({ values, positional }: ArgumentInput, context: CommandContext): Promise<Outcome> {
-  const uuidFile = values.last(flags.uuidFile);
-  const [name, appName, ...more] = uuidFile === undefined ? positional : [readUUIDFile(uuidFile), ...positional];
+export async function run(input: ArgumentInput, context: CommandContext): Promise<Outcome> {
+  const { values } = input;
+  const [name, appName, ...more] = argumentsOfPod(input);
   if (name === undefined || more.length > 0) throw usage('expected a UUID, and perhaps the name of an app');
   using pod = openPodByName(context.dataDir(), name);
-  if (pod.state !== 'running') throw new RktError('STATE', `pod "${pod.uuid}" isn't currently running`);
+  requireRunning(pod);
   const names = readPodManifest(pod).apps.map((app) => app.name);
   if (appName !== undefined && !names.includes(appName)) throw new RktError('NOT_FOUND', `app ${JSON.stringify(appName)} is not in the pod: it has ${names.join(', ')}`);
   const agent = await connectAgent(pod);
