@@ -4,7 +4,7 @@
  */
 import { NR_uname, SIGHUP, SIGKILL, SIGPIPE } from '../runtime/abi.gen.ts';
 import { duplicate } from '../runtime/linux/fds.ts';
-import { hasChildren, kill, pause } from '../runtime/linux/process.ts';
+import { giveWay, hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
 import { after, runLoop, sleep } from '../runtime/loop.ts';
@@ -12,8 +12,9 @@ import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type Stdio, type StreamHeader, type TerminalSize } from '../src/wire/messages.ts';
-import { openApp, type App, type PodContext } from './app/app.ts';
+import { openApp, type App, type ExecRequest, type PodContext } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
+import { dropForAll } from './confine.ts';
 import { ControlConnection } from './control.ts';
 import { serveFiles, type FilesOfApp } from './files/file-server.ts';
 import { Forwarder } from './forward/forwarder.ts';
@@ -114,7 +115,8 @@ export class Agent {
       onClose: () => this.#closed(connection, execs),
     });
     this.#connections.add(connection);
-    connection.send({ type: 'hello', version: WIRE_VERSION, kernelRelease: kernelRelease(), uptimeMs: uptimeMs() });
+    // Whoever comes later finds a pod that has been started in a version both sides know.
+    if (this.#owner === undefined) connection.send({ type: 'hello', version: WIRE_VERSION, kernelRelease: kernelRelease(), uptimeMs: uptimeMs() });
   }
 
   #closed(connection: ControlConnection, execs: ReadonlySet<ProcessId>): void {
@@ -238,6 +240,7 @@ export class Agent {
       step = 'measure';
       this.#measurer?.measure({ kind: 'launch', error: null });
       if (pod.isMutable) this.#openToChanges(context);
+      else dropForAll([...this.#apps.values()].map(({ confinement }) => confinement));
       return [...this.#apps.values()];
     } catch (error) {
       this.#measureFailure(error);
@@ -248,11 +251,11 @@ export class Agent {
   }
 
   #openMeasurer({ uuid }: StartMessage, hostLogHex: string): void {
-    const showLog = this.#machine.openAttestation({
+    const showRecords = this.#machine.openAttestation({
       quote: (nonceHex, dataHex) => evidenceFor({ uuid, nonceHex, dataHex }, measurer, (keyName) => this.#endorse(keyName)),
       log: () => measurer.log,
     });
-    const measurer = new Measurer({ hostLog: fromHex(hostLogHex, 'hostLogHex'), announce: (records) => this.#report({ type: 'measuring', records }), onLog: showLog });
+    const measurer = new Measurer({ hostLog: fromHex(hostLogHex, 'hostLogHex'), announce: (records) => this.#report({ type: 'measuring', records }), onRecords: showRecords });
     this.#measurer = measurer;
   }
 
@@ -381,30 +384,42 @@ export class Agent {
   // Processes of `enter`.
 
   #exec(connection: ControlConnection, message: ExecMessage, execs: Set<ProcessId>): void {
-    const app = this.#apps.get(message.app);
-    if (app === undefined || this.#phase !== 'running') {
-      const reason = this.#phase === 'running' ? `no app "${message.app}" in this pod` : 'the pod is not running';
-      connection.send({ type: 'failed', request: message.request, app: message.app, step: 'exec', message: reason });
-      return;
-    }
-    if (this.#sealed) {
-      connection.send({ type: 'failed', request: message.request, app: app.name, step: 'exec', message: 'the pod is sealed: nothing can be run in it from outside' });
-      return;
-    }
-    let streams: StandardStreams | undefined;
     try {
-      this.#measurer?.measure({ kind: 'enter', app: app.name, command: message.argv });
-      streams = new StandardStreams(message.stdio);
-      const id = this.#nextExecId++;
+      const app = this.#apps.get(message.app);
+      if (this.#phase !== 'running') throw new Error('the pod is not running');
+      if (app === undefined) throw new Error(`no app "${message.app}" in this pod`);
+      if (this.#sealed) throw new Error('the pod is sealed: nothing can be run in it from outside');
+      const measured = this.#measurer?.begin({ kind: 'enter', app: app.name, command: message.argv }, message.isExpected === true) ?? (() => undefined);
+      try {
+        connection.together(() => {
+          const streams = this.#startExec(app, { ...message, beforeStart: measured }, { connection, execs });
+          // Most commands are short: what is to be told of its end may go out together with its beginning.
+          giveWay();
+          reapAll();
+          streams.awaitOutput();
+        });
+      } finally {
+        measured();
+      }
+    } catch (error) {
+      connection.send({ ...failure(error, { app: message.app, step: 'exec' }), request: message.request });
+    }
+  }
+
+  /** Throws StartError when nothing was started. */
+  #startExec(app: App, message: ExecRequest, { connection, execs }: { connection: ControlConnection; execs: Set<ProcessId> }): StandardStreams {
+    const id = this.#nextExecId++;
+    const streams = new StandardStreams(message.stdio, { onOutput: (stream) => connection.send({ type: 'output', process: id, stream }) });
+    try {
       const running = app.exec(message, streams, (status) => this.#execEnded({ connection, id, app, status, execs }));
       this.#processes.set(id, { streams, signal: (signal) => void running.signal(signal) });
       execs.add(id);
       connection.send({ type: 'created', request: message.request, process: id });
-      connection.send({ type: 'started', process: id, app: app.name, pid: running.pid, uptimeMs: uptimeMs() });
       this.#exchange.offer(id);
+      return streams;
     } catch (error) {
-      streams?.abandon();
-      connection.send({ ...failure(error, { app: app.name, step: 'exec' }), request: message.request });
+      streams.abandon();
+      throw error;
     }
   }
 
@@ -425,12 +440,13 @@ export class Agent {
   #execEnded({ connection, id, app, status, execs }: { connection: ControlConnection; id: ProcessId; app: App; status: ExitStatus; execs: Set<ProcessId> }): void {
     const { streams } = this.#processes.get(id) ?? {};
     execs.delete(id);
+    streams?.announceRest();
     connection.send({ type: 'exited', process: id, app: app.name, status, oomKilled: false, uptimeMs: uptimeMs() });
     streams?.finish(() => {
       this.#processes.delete(id);
     });
     if (connection.closed) streams?.abandon();
-    after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
+    if (this.#processes.has(id)) after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
   }
 
   // Files of apps.

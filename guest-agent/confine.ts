@@ -76,29 +76,54 @@ class StepList {
 }
 
 export function confine(confinement: Confinement, program: Program): ConfinementStep[] {
-  const list = new StepList();
-  list.add('signalMask', 'reset signals', unblockSignals());
-  list.add('session', 'new session', [NR_setsid]);
-  list.add('session', 'umask', [NR_umask, 0o022]);
-  addStreams(list, program);
-  addOomScore(list, confinement.oomScoreAdjust);
-  for (const { resource, soft, hard } of confinement.rlimits) list.add('limits', 'resource limits', [NR_prlimit64, 0, resource, new BigUint64Array([soft, hard]), null]);
-  addNamespaces(list, confinement);
+  const { before, inside, last } = stepsOf(confinement);
+  const { inherited = [] } = program;
+  const streams = new StepList();
+  addStreams(streams, program);
   // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
   // Only now can 3 and the following be taken: the steps before use descriptors that may have these numbers.
-  const { inherited = [] } = program;
+  const list = new StepList();
   inherited.forEach((fd, index) => list.add('streams', 'sockets', [NR_dup3, fd, 3 + index, 0]));
   list.add('streams', 'close descriptors', [NR_close_range, 3 + inherited.length, 0xffffffff, 0]);
   list.add('chdir', 'working directory', [NR_chdir, program.workingDirectory], program.workingDirectory);
-  addBoundingSet(list, confinement.capabilities);
-  addIdentity(list, confinement);
+  const execution = new StepList();
+  addExecution(execution, program);
+  return [...before, ...streams.steps, ...inside, ...list.steps, ...last, ...execution.steps];
+}
+
+/** What is the same for every process of an app. */
+interface CommonSteps {
+  before: readonly ConfinementStep[];
+  /** After the streams are in place. */
+  inside: readonly ConfinementStep[];
+  /** After everything that needs a descriptor or a right of this process. */
+  last: readonly ConfinementStep[];
+}
+
+const common = new WeakMap<Confinement, CommonSteps>();
+
+function stepsOf(confinement: Confinement): CommonSteps {
+  const known = common.get(confinement);
+  if (known !== undefined) return known;
+  const before = new StepList();
+  before.add('signalMask', 'reset signals', unblockSignals());
+  before.add('session', 'new session', [NR_setsid]);
+  before.add('session', 'umask', [NR_umask, 0o022]);
+  addOomScore(before, confinement.oomScoreAdjust);
+  const inside = new StepList();
+  for (const { resource, soft, hard } of confinement.rlimits) inside.add('limits', 'resource limits', [NR_prlimit64, 0, resource, new BigUint64Array([soft, hard]), null]);
+  addNamespaces(inside, confinement);
+  const last = new StepList();
+  addBoundingSet(last, confinement.capabilities);
+  addIdentity(last, confinement);
   // A change of the user takes it away.
-  if (confinement.diesWithAgent === true) list.add('session', 'death signal', [NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0]);
-  if (confinement.noNewPrivileges) list.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
+  if (confinement.diesWithAgent === true) last.add('session', 'death signal', [NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0]);
+  if (confinement.noNewPrivileges) last.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
   // Last, so that the filter need not allow the steps above.
-  if (confinement.seccomp !== null) list.add('seccomp', 'seccomp', [NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, confinement.seccomp]);
-  addExecution(list, program);
-  return list.steps;
+  if (confinement.seccomp !== null) last.add('seccomp', 'seccomp', [NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, confinement.seccomp]);
+  const steps = { before: before.steps, inside: inside.steps, last: last.steps };
+  common.set(confinement, steps);
+  return steps;
 }
 
 function addStreams(list: StepList, { stdio, controllingTerminal }: Program): void {
@@ -106,7 +131,7 @@ function addStreams(list: StepList, { stdio, controllingTerminal }: Program): vo
   if (controllingTerminal) list.add('streams', 'controlling terminal', [NR_ioctl, 0, TIOCSCTTY, 0]);
 }
 
-/** Written through the agent's own /proc, so before the mount namespace changes. */
+/** Written through the agent's own /proc, so before the mount namespace changes. One of the first steps: the second refers to the first by its index. */
 function addOomScore(list: StepList, adjust: number | undefined): void {
   if (adjust === undefined) return;
   const opened = list.add('oomAdjust', 'OOM score', [NR_openat, AT_FDCWD, '/proc/self/oom_score_adj', O_WRONLY, 0]);
@@ -127,10 +152,24 @@ function capabilityCount(): number {
   return kernelKnowsMore ? CAPABILITY_COUNT_MAX : CAP_LAST_CAP + 1;
 }
 
+/** What has left this process's own bounding set, and so every child's. */
+const dropped = new Set<number>();
+
+/**
+ * Drops from this process's own bounding set what none of the given confinements leaves to anybody: what it can do itself stays
+ * as it is, and no child has to do it again. For good, so for when no others will come.
+ */
+export function dropForAll(confinements: readonly Pick<Confinement, 'capabilities'>[]): void {
+  for (let capability = 0; capability < capabilityCount(); capability++) {
+    if (!confinements.every(({ capabilities }) => capabilities !== null && !capabilities.includes(capability))) continue;
+    if (sys.call(NR_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) >= 0) dropped.add(capability);
+  }
+}
+
 function addBoundingSet(list: StepList, capabilities: readonly number[] | null): void {
   if (capabilities === null) return;
   for (let capability = 0; capability < capabilityCount(); capability++) {
-    if (capabilities.includes(capability)) continue;
+    if (dropped.has(capability) || capabilities.includes(capability)) continue;
     const nr = capability > CAP_LAST_CAP ? NR_prctl + IGNORE_FAILURE : NR_prctl;
     list.add('capabilities', 'capabilities', [nr, PR_CAPBSET_DROP, capability, 0, 0, 0]);
   }

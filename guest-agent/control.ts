@@ -2,6 +2,7 @@
 import { EAGAIN, EINTR, EPOLLIN, EPOLLOUT } from '../runtime/abi.gen.ts';
 import { close, readRaw, writeRaw } from '../runtime/linux/fds.ts';
 import { unwatch, watch } from '../runtime/loop.ts';
+import { concatBytes } from '../src/tpm/bytes.ts';
 import { encodeFrame, FrameDecoder } from '../src/wire/frame.ts';
 import type { AgentMessage } from '../src/wire/messages.ts';
 
@@ -23,6 +24,8 @@ export class ControlConnection {
   readonly #decoder = new FrameDecoder();
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
+  /** Frames that wait for the end of `together`. */
+  #held: Uint8Array[] | undefined;
   #closed = false;
 
   constructor(fd: number, handlers: ControlHandlers) {
@@ -35,16 +38,30 @@ export class ControlConnection {
     return this.#closed;
   }
 
-  /** Whether everything sent has been handed to the kernel. */
-  get flushed(): boolean {
-    return this.#closed || this.#queue.length === 0;
-  }
-
   send(message: AgentMessage): void {
     if (this.#closed) return;
     const frame = encodeFrame(message);
-    this.#queue.push(frame);
-    this.#queuedBytes += frame.length;
+    if (this.#held === undefined) this.#enqueue(frame);
+    else this.#held.push(frame);
+  }
+
+  /** What is sent during `work` goes out at once: each write costs the guest a packet. */
+  together(work: () => void): void {
+    if (this.#held !== undefined) return work();
+    this.#held = [];
+    try {
+      work();
+    } finally {
+      const frames = this.#held;
+      this.#held = undefined;
+      if (frames.length > 0) this.#enqueue(concatBytes(...frames));
+    }
+  }
+
+  #enqueue(bytes: Uint8Array): void {
+    if (this.#closed) return;
+    this.#queue.push(bytes);
+    this.#queuedBytes += bytes.length;
     if (this.#queue.length === 1) this.#write();
     if (this.#queuedBytes > QUEUE_MAX_BYTES) this.#end();
   }

@@ -27,6 +27,7 @@ export function parseHostMessage(message: object): HostMessage {
         argv: asNonEmptyList(fields['argv'], 'argv'),
         env: parseVariables(fields['env'], 'env'),
         stdio: parseStdio(fields['stdio'], 'stdio'),
+        isExpected: optional(fields['isExpected'], 'isExpected', asBoolean) ?? false,
       };
     case 'app-add':
       return {
@@ -138,7 +139,8 @@ function parseStdio(value: unknown, field: string): Stdio {
     Object.fromEntries(names.filter((name) => optional(stdio[name], `${field}.${name}`, asBoolean) === false).map((name) => [name, false] as const));
   if (kind === 'tty') return { kind, size: parseSize(stdio['size'], `${field}.size`), ...silenced('stdin', 'stdout', 'stderr') };
   if (kind !== 'streams') fail(`${field}.kind`, '"streams" or "tty"');
-  return { kind, stdin: asBoolean(stdio['stdin'], `${field}.stdin`), ...silenced('stdout', 'stderr') };
+  const announced = optional(stdio['announced'], `${field}.announced`, asBoolean) ?? false;
+  return { kind, stdin: asBoolean(stdio['stdin'], `${field}.stdin`), ...silenced('stdout', 'stderr'), ...(announced ? { announced } : {}) };
 }
 
 function parseSize(value: unknown, field: string): TerminalSize {

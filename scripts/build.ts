@@ -31,7 +31,7 @@ buildMan();
 console.log('Building monitor and agent');
 mkdirSync(STAGE1, { recursive: true });
 const agent = await buildProgram({ entry: join(ROOT, 'guest-agent/main.ts'), output: join(DIST, 'agent/init'), onProgress: progress });
-const monitor = await buildProgram({ entry: join(ROOT, 'stage1-kvm/main.ts'), output: join(STAGE1, 'init'), onProgress: progress });
+const monitor = await buildProgram({ entry: join(ROOT, 'stage1-kvm/main.ts'), output: join(STAGE1, 'init'), byName: { enter: join(ROOT, 'stage1-kvm/enter/main.ts') }, onProgress: progress });
 const fly = await buildProgram({ entry: join(ROOT, 'stage1-fly/main.ts'), output: join(STAGE1_FLY, 'init'), onProgress: progress });
 await packageStage1({ flavor: FLY_FLAVOR, directory: STAGE1_FLY, output: join(DIST, 'stage1-fly.aci') });
 

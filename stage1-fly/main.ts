@@ -2,7 +2,7 @@
 import '../runtime/sys.ts';
 import { exit } from '../runtime/linux/process.ts';
 import { attach } from '../stage1-kvm/attach/client.ts';
-import { enter } from '../stage1-kvm/enter.ts';
+import { enter } from '../stage1-kvm/enter/client.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { printError } from '../stage1-kvm/report.ts';
 import { stop as stopMonitor } from '../stage1-kvm/stop.ts';

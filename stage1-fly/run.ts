@@ -10,6 +10,7 @@ import { isTerminal } from '../runtime/linux/tty.ts';
 import { Agent } from '../guest-agent/agent.ts';
 import { parsePodManifest } from '../guest-agent/app/manifest.ts';
 import type { Machine } from '../guest-agent/machine/machine.ts';
+import { EnterClients } from '../stage1-kvm/enter/clients.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../stage1-kvm/error.ts';
 import { FrameChannel } from '../stage1-kvm/frame-channel.ts';
 import { notifySupervisor, SupervisorStatus } from '../stage1-kvm/notify.ts';
@@ -56,6 +57,7 @@ class FlyPod {
   #channel: FrameChannel | null = null;
   #terminal: RawTerminal | null = null;
   #output: Promise<void> = Promise.resolve();
+  #enterClients: EnterClients | null = null;
   #appHasEnded = false;
   /** The agent has said all it has to say. */
   #isOver = false;
@@ -100,6 +102,7 @@ class FlyPod {
       podManifest: this.#pod.manifest, apps: this.#pod.apps, streams: this.#pod.streams, terminal, hasScratchDisk: false, shares: [], hostLogHex: null, guestNetwork: null,
       wallClockNs: wallClockNs(), entropyHex: '', resolvConf: null, hostsFile: null, metadataToken: readMetadataToken(),
     }));
+    this.#enterClients = new EnterClients({ send: (message) => channel.send(message), expect: null });
     if (terminal !== null) this.#terminal = enterRawMode(0);
     const settings = this.#pod.streams[0]!;
     this.#output = this.#relays.relay({
@@ -121,6 +124,7 @@ class FlyPod {
   }
 
   #onMessage(message: AgentMessage): void {
+    if (this.#enterClients?.onMessage(message) === true) return;
     switch (message.type) {
       case 'started':
         if (message.process === APP_PROCESS) recordStarted(this.#app);
@@ -180,6 +184,7 @@ class FlyPod {
   #leave(code: number): never {
     this.#terminal?.restore();
     this.#relays.close();
+    this.#enterClients?.close();
     this.#machine.release((message) => printError(new Stage1Error(`warning: ${message}`)));
     this.#transport.close();
     exit(code);

@@ -9,28 +9,29 @@ const READ_BYTES = 16384;
 /** An agent that sends faster than it is listened to is broken. */
 const MAX_MESSAGES_PER_READ = 10_000;
 
-export interface FrameHandlers {
-  onMessage(message: AgentMessage): void;
+export interface FrameHandlers<Received> {
+  onMessage(message: Received): void;
   /** The connection is over: `error` when the other side broke the protocol. Called once, not after close(). */
   onEnd(error: Error | null): void;
 }
 
-export class FrameChannel {
+/** To the agent, unless it says otherwise. */
+export class FrameChannel<Sent extends object = HostMessage, Received = AgentMessage> {
   readonly #fd: number;
-  readonly #handlers: FrameHandlers;
+  readonly #handlers: FrameHandlers<Received>;
   readonly #decoder = new FrameDecoder();
   readonly #buffer = new Uint8Array(READ_BYTES);
   #queue: Uint8Array[] = [];
   #isOpen = true;
 
   /** @param fd belongs to the channel from now on */
-  constructor(fd: number, handlers: FrameHandlers) {
+  constructor(fd: number, handlers: FrameHandlers<Received>) {
     this.#fd = fd;
     this.#handlers = handlers;
     this.#watch();
   }
 
-  send(message: HostMessage): void {
+  send(message: Sent): void {
     if (!this.#isOpen) return;
     this.#queue.push(encodeFrame(message));
     if (this.#queue.length === 1) this.#flush();
@@ -83,7 +84,7 @@ export class FrameChannel {
     }
     for (const message of messages) {
       if (!this.#isOpen) return;
-      if (typeof (message as { type?: unknown }).type === 'string') this.#handlers.onMessage(message as AgentMessage);
+      if (typeof (message as { type?: unknown }).type === 'string') this.#handlers.onMessage(message as Received);
       else this.#end(new SyntaxError('message without a type'));
     }
   }

@@ -1,11 +1,10 @@
-/** The stage1 entrypoints in one program: the name it is called by says which. */
+/** The stage1 entrypoints in one program: the name it is called by says which. (`enter` is a program of its own.) */
 import '../runtime/sys.ts';
 import { exit } from '../runtime/linux/process.ts';
 import { monotonicMs } from '../runtime/linux/time.ts';
 import { acceleratorRecord } from './accelerator/choose.ts';
 import { probeKvm } from './accelerator/probe.ts';
 import { attach } from './attach/client.ts';
-import { enter } from './enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { exportApp } from './export.ts';
 import { gc } from './gc.ts';
@@ -23,7 +22,6 @@ function main(program: string, args: readonly string[]): void {
   switch (name) {
     case 'init': runOrReport(args); break;
     case 'attach': attach(args); break;
-    case 'enter': enter(args); break;
     case 'stop': stop(args); break;
     case 'export': exportApp(args); break;
     case 'gc': gc(args); break;

@@ -14,6 +14,7 @@ import { podKeyName } from '../src/tpm/pod-key.ts';
 import { CONTROL_PORT, WIRE_VERSION, type AgentMessage } from '../src/wire/messages.ts';
 import { ActivatedPorts } from './activation/activated-ports.ts';
 import { drainText, type TextDrain } from './console.ts';
+import { EnterClients } from './enter/clients.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { serveAttestSockets } from './tpm/attest-sockets.ts';
 import { endorse, endorsementJson } from './tpm/endorsement.ts';
@@ -97,6 +98,7 @@ class Supervisor {
   /** Of a mutable pod that is ready. */
   #podApps: PodApps | null = null;
   #endChanges: () => void = () => undefined;
+  #enterClients: EnterClients | null = null;
   #whenQemuEnded: () => void = () => undefined;
 
   constructor(options: RunOptions, launched: LaunchedPod, { signals, startMs }: { signals: PodSignals; startMs: number }) {
@@ -221,6 +223,7 @@ class Supervisor {
       resolvConf: this.#configurationFile('resolv', '/etc/resolv.conf', 'rkt-resolv.conf'),
       hostsFile: this.#configurationFile('hosts', '/etc/hosts', 'rkt-hosts'),
     }));
+    this.#enterClients = new EnterClients({ send: (message) => this.#channel?.send(message), expect: tpm === null ? null : (measurement) => tpm.expect(measurement) });
     if (terminal !== null) this.#terminal = enterRawMode(0);
     const relays = pod.apps.map(({ app }, index) => this.#relayApp(app.name, index, terminal !== null));
     this.#outputs.push(...relays);
@@ -293,6 +296,7 @@ class Supervisor {
   }
 
   #onMessage(message: AgentMessage): void {
+    if (this.#enterClients?.onMessage(message) === true) return;
     switch (message.type) {
       case 'hello':
         if (message.version !== WIRE_VERSION) this.fail(new Stage1Error(`the guest's agent speaks version ${message.version} of the protocol, expected ${WIRE_VERSION}`));
@@ -350,7 +354,7 @@ class Supervisor {
       case 'halted':
         this.#finish();
         break;
-      case 'created': case 'pong': case 'usage': case 'processes': break;
+      case 'created': case 'output': case 'pong': case 'usage': case 'processes': break;
     }
   }
 
@@ -444,6 +448,7 @@ class Supervisor {
     this.#relays.close();
     this.#endAttestation();
     this.#endChanges();
+    this.#enterClients?.close();
     this.#launched.tpm?.close();
     this.#launched.transport.close();
     this.#launched.shares.close();

@@ -118,6 +118,27 @@ t.test('back-pressure: a process whose output nobody takes stops writing', async
   t.equal((await readAll(stdout)).length, 200 * 65536, 'then everything comes');
 });
 
+t.test('output is announced when there is some, and not when there is none', async (t) => {
+  const agent = await withSleeper(t);
+  agent.client.send(startMessage([{ name: 'main', exec: SLEEPER }]));
+  await agent.client.next('ready');
+  const run = async (script: string): Promise<{ announced: string[]; client: AgentClient; process: number }> => {
+    const client = await AgentClient.openAnother(agent.dial);
+    const process = await client.exec({ app: 'main', argv: ['/bin/sh', '-c', script], stdio: { kind: 'streams', stdin: false, announced: true } });
+    await client.next('exited');
+    return { client, process, announced: client.messages.flatMap((message) => (message.type === 'output' ? [message.stream] : [])) };
+  };
+  t.strictSame((await run('true')).announced, []);
+  t.strictSame((await run('exec >&-; exec sleep 0.2')).announced, [], 'also when it is closed long before the end');
+  const { client, process, announced } = await run('echo late >&2');
+  t.strictSame(announced, ['stderr'], 'before the end of the process');
+  t.equal((await client.stream(process, 'stderr').then(readAll)).toString(), 'late\n');
+  t.equal((await client.stream(process, 'stdout').then(readAll)).toString(), '', 'the other one has nothing to give');
+  const both = await run('echo 1; sleep 0.2; echo 2; head -c 100000 /dev/zero >&2 & sleep 0.1');
+  t.strictSame(both.announced.sort(), ['stderr', 'stdout'], 'each once');
+  t.equal((await both.client.stream(both.process, 'stdout').then(readAll)).toString(), '1\n2\n');
+});
+
 t.test('output that the host no longer wants ends the process as a closed pipe does', async (t) => {
   const agent = await withSleeper(t);
   const id = await agent.client.exec({ app: 'main', argv: ['yes'] });
@@ -200,7 +221,7 @@ t.test('signals reach the process and its group', async (t) => {
 
 t.test('a process of enter gets SIGHUP when its connection closes', async (t) => {
   const agent = await withSleeper(t);
-  const other = await AgentClient.open(agent.dial);
+  const other = await AgentClient.openAnother(agent.dial);
   const id = await other.exec({ app: 'main', argv: ['/bin/sh', '-c', 'trap "echo hung up; exit 5" HUP; echo $$; while :; do sleep 0.05; done'] });
   const stdout = await other.stream(id, 'stdout');
   await once(stdout, 'readable');
@@ -337,7 +358,7 @@ t.test('an error of the agent itself reaches the host, and the agent ends', asyn
 
 /** Messages from nearly right to nonsense. */
 function fuzzMessage(random: ReturnType<typeof seededRandom>): object {
-  const values: unknown[] = [0, -1, 1, 1000, 1001, 2 ** 53, 1.5, '', 'main', 'x'.repeat(5000), null, true, [], {}, ['true'], ['/bin/true'], [1], { kind: 'tty' }, { kind: 'streams', stdin: false }, { kind: 'tty', size: { rows: 1, cols: 70000 } }, { rows: 5, cols: 5 }, { A: 'b' }, { 'A=': 1 }, '\u0000', '\ud800'];
+  const values: unknown[] = [0, -1, 1, 1000, 1001, 2 ** 53, 1.5, '', 'main', 'x'.repeat(5000), null, true, [], {}, ['true'], ['/bin/true'], [1], { kind: 'tty' }, { kind: 'streams', stdin: false }, { kind: 'streams', stdin: true, announced: true }, { kind: 'tty', size: { rows: 1, cols: 70000 } }, { rows: 5, cols: 5 }, { A: 'b' }, { 'A=': 1 }, '\u0000', '\ud800'];
   const type = random.pick(['exec', 'exec', 'signal', 'resize', 'ping', 'start', 'nonsense', 7, null]);
   const fields = ['request', 'app', 'argv', 'env', 'stdio', 'process', 'signal', 'size', 'apps', 'podManifest', 'version', 'network', '__proto__x'];
   const message: Record<string, unknown> = { type };
@@ -356,8 +377,11 @@ for (const sanitize of [false, true]) {
     await agent.client.next('ready');
     const random = seededRandom(42);
     for (let round = 0; round < 20; round++) {
-      const control = await AgentClient.open(agent.dial);
+      const control = await AgentClient.openAnother(agent.dial);
       control.socket.on('error', () => undefined);
+      // The agent is done with the round before when it answers.
+      control.send({ type: 'ping', request: 1 });
+      await control.next('pong');
       for (let count = 0; count < 40; count++) control.send(fuzzMessage(random) as never);
       if (random.below(2) === 0) control.socket.write(random.bytes(200)); // breaks the framing: the connection ends
       for (let count = 0; count < 3; count++) {

@@ -1,10 +1,11 @@
 /** What every stage1 does alike: one table of observations, run with each flavor; and what differs by design. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
+import { encodeFrame, FrameDecoder } from '../src/wire/frame.ts';
 import { busyboxImage } from './helpers/busybox.ts';
 import { busyboxMembers, makeAci } from './helpers/make-image.ts';
 import { eventually, makeHost, processesMentioning, PROGRAM, readyPod } from './helpers/rkt.ts';
@@ -124,6 +125,41 @@ for (const flavor of FLAVORS) {
     t.equal(execFileSync('tar', ['-xzOf', aci, 'rootfs/etc/copied'], { encoding: 'utf8' }), 'by cp\n');
     t.match(execFileSync('tar', ['-tzf', aci], { encoding: 'utf8' }), /^rootfs\/bin\/busybox$/m);
     await collect(t, host);
+  });
+
+  t.test(`${flavor.name}: clients of enter are kept apart`, async (t) => {
+    const host = makeHost(`flavor-clients-${flavor.name}`);
+    t.teardown(host.close);
+    const pod = await startPod(host, flavor, shell('echo up > /tmp/mark; exec sleep 600'));
+    const enter = (script: string): ReturnType<typeof host.start> => host.start(['enter', pod.uuid, '/bin/sh', '-c', script]);
+    const many = await Promise.all(Array.from({ length: 8 }, (_, n) => enter(`echo ${n}; echo not ${n} >&2; exit ${n}`).ended));
+    t.strictSame(many.map(({ status, stdout, stderr }) => [status, stdout.toString(), stderr]), many.map((_, n) => [n, `${n}\n`, `not ${n}\n`]));
+
+    const hung = enter('trap "echo hung > /tmp/hung; exit" HUP; echo up > /tmp/waiting; while :; do sleep 0.1; done');
+    await eventually('it waits', async () => (await enter('cat /tmp/waiting').ended).stdout.toString() === 'up\n');
+    hung.child.kill('SIGKILL');
+    await eventually('its command is told', async () => (await enter('cat /tmp/hung').ended).stdout.toString() === 'hung\n');
+
+    const socket = join(host.dataDir, 'pods/run', pod.uuid, 'enter.sock');
+    t.equal(statSync(socket).mode & 0o777, 0o600);
+    const answerTo = async (...sent: Buffer[]): Promise<object[]> => {
+      const client = connect(socket);
+      client.on('error', () => undefined);
+      const decoder = new FrameDecoder();
+      const messages: object[] = [];
+      client.on('data', (chunk: Buffer) => messages.push(...decoder.push(chunk)));
+      for (const bytes of sent) client.write(bytes);
+      await new Promise<void>((resolve) => client.on('close', () => resolve()));
+      return messages;
+    };
+    const exec = Buffer.from(encodeFrame({ type: 'exec', request: 1, app: 'app', argv: ['/bin/sleep', '60017'], env: {}, stdio: { kind: 'streams', stdin: false } }));
+    t.strictSame(await answerTo(exec, exec), [], 'one command for each');
+    t.strictSame(await answerTo(Buffer.from(encodeFrame({ type: 'shutdown', graceMs: 0 }))), [], 'and nothing else');
+    t.strictSame(await answerTo(Buffer.from('GET / HTTP/1.1\r\n\r\n')), []);
+    await eventually('what they started has ended', async () => (await enter('ps -o args | grep "[s]leep 60017"').ended).status === 1);
+    t.equal((await enter('cat /tmp/mark').ended).stdout.toString(), 'up\n', 'the pod goes on');
+    t.equal((await host.rkt(['stop', pod.uuid])).status, 0);
+    await pod.ended;
   });
 
   t.test(`${flavor.name}: what cannot run`, async (t) => {

@@ -72,6 +72,12 @@ interface PendingRestart {
   delayMs: number;
 }
 
+interface ProcessEnvironment {
+  /** NAME=value */
+  strings: readonly string[];
+  path: string;
+}
+
 interface Launch {
   argv: readonly string[];
   streams: StandardStreams;
@@ -82,7 +88,13 @@ interface Launch {
   extraEnvironment?: Record<string, string>;
   /** What the process gets besides its standard streams. */
   listeners?: Listeners | undefined;
+  /** Called when everything is ready for the process: it does not start if this throws. */
+  beforeStart?: (() => void) | undefined;
   onEnd: (end: ProcessEnd) => void;
+}
+
+export interface ExecRequest extends Pick<ExecMessage, 'request' | 'argv' | 'env' | 'stdio'> {
+  beforeStart: () => void;
 }
 
 /** Makes everything an app needs but its processes. Throws StartError with the exit status rkt recorded, or any other error. */
@@ -129,6 +141,8 @@ export class App {
   readonly #warn: (message: string) => void;
   readonly #listeners: Listeners | undefined;
   readonly #metadataUrl: string | undefined;
+  /** Of a process without a terminal and variables of its own. */
+  #plainEnvironment: ProcessEnvironment | undefined;
   /** The main process or an event handler. */
   #current: RunningProcess | undefined;
   #memoryKills = 0;
@@ -152,6 +166,10 @@ export class App {
 
   get name(): string {
     return this.manifest.name;
+  }
+
+  get confinement(): Confinement {
+    return this.#confinement;
   }
 
   get hasEnded(): boolean {
@@ -286,21 +304,14 @@ export class App {
     return withOwnPid((pid) => this.#start({ ...launch, extraEnvironment: { ...launch.extraEnvironment, ...listeners.environment(pid) } }, pid));
   }
 
-  #start({ argv, streams, hasTerminal, confinement, searchesAsShell, extraEnvironment, listeners, onEnd }: Launch, pid?: number): RunningProcess {
-    const environment = buildEnvironment({
-      appName: this.name,
-      identity: this.#identity,
-      variables: this.manifest.environment,
-      metadataUrl: this.#metadataUrl,
-      extra: extraEnvironment,
-      hasTerminal,
-    });
-    const searchPath = searchesAsShell === true ? (environment.get('PATH') ?? '') : searchPathOf(this.manifest);
+  #start({ argv, streams, hasTerminal, confinement, searchesAsShell, extraEnvironment, listeners, beforeStart, onEnd }: Launch, pid?: number): RunningProcess {
+    const environment = this.#environment(hasTerminal, extraEnvironment);
+    const searchPath = searchesAsShell === true ? environment.path : searchPathOf(this.manifest);
     return startProcess({
       confinement,
       program: {
         argv,
-        environment: environmentStrings(environment),
+        environment: environment.strings,
         searchPath,
         workingDirectory: this.manifest.workingDirectory,
         stdio: streams.childFds,
@@ -309,14 +320,31 @@ export class App {
       },
       cgroupFd: this.#place.cgroup.fd,
       ...(pid === undefined ? {} : { pid }),
+      beforeStart,
       onEnd,
       explainExec: ({ candidates, errno }) =>
         this.#place.root.inside(() => explainExecFailure({ command: argv[0] ?? '', candidates, errno, searchPath })),
     });
   }
 
+  #environment(hasTerminal: boolean, extra: Record<string, string> = {}): ProcessEnvironment {
+    const isPlain = !hasTerminal && Object.keys(extra).length === 0;
+    if (isPlain && this.#plainEnvironment !== undefined) return this.#plainEnvironment;
+    const environment = buildEnvironment({
+      appName: this.name,
+      identity: this.#identity,
+      variables: this.manifest.environment,
+      metadataUrl: this.#metadataUrl,
+      extra,
+      hasTerminal,
+    });
+    const made = { strings: environmentStrings(environment), path: environment.get('PATH') ?? '' };
+    if (isPlain) this.#plainEnvironment = made;
+    return made;
+  }
+
   /** Another process in the running app, confined like its main process. Throws StartError. */
-  exec(message: ExecMessage, streams: StandardStreams, onEnd: (end: ProcessEnd) => void): RunningProcess {
+  exec(message: ExecRequest, streams: StandardStreams, onEnd: (end: ProcessEnd) => void): RunningProcess {
     if (this.#ended) throw new StartError('exec', EXIT_GROUP, `app "${this.name}" has ended`);
     streams.setOwner(this.#identity);
     const running = this.#launch({
@@ -326,6 +354,7 @@ export class App {
       confinement: this.#confinement,
       searchesAsShell: true,
       extraEnvironment: message.env,
+      beforeStart: message.beforeStart,
       onEnd,
     });
     streams.closeChildEnds();

@@ -1,10 +1,10 @@
 /** The virtual machine, seen from its first process. */
 import {
   EBUSY, EEXIST, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, MS_NOATIME, MS_NODEV, MS_NOEXEC,
-  MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR_finit_module, NR_mount, NR_reboot, NR_sethostname, NR_sync, O_PATH, O_RDONLY, O_WRONLY, RLIMIT_NOFILE,
+  MS_NOSUID, MS_RDONLY, MS_REMOUNT, NR_finit_module, NR_mount, NR_reboot, NR_sethostname, NR_sync, O_APPEND, O_CREAT, O_PATH, O_RDONLY, O_WRONLY, RLIMIT_NOFILE,
 } from '../../runtime/abi.gen.ts';
 import { check, isErrno, SysError } from '../../runtime/linux/errors.ts';
-import { close } from '../../runtime/linux/fds.ts';
+import { close, writeAll } from '../../runtime/linux/fds.ts';
 import { makeDirectories, makeDirectory, open, readText, statIfAny, writeFile } from '../../runtime/linux/files.ts';
 import { mount, unmount } from '../../runtime/linux/mount.ts';
 import { pause, setLimit } from '../../runtime/linux/process.ts';
@@ -83,7 +83,8 @@ export const guest: Machine = {
   openAttestation(services) {
     makeDirectories(`${ATTEST}/tpm`);
     serveAttestation(`${ATTEST}/attest.sock`, services);
-    return (log) => writeFile(`${ATTEST}/tpm/binary_bios_measurements`, log, { mode: 0o444 });
+    const log = open(`${ATTEST}/tpm/binary_bios_measurements`, O_WRONLY | O_CREAT | O_APPEND, 0o444);
+    return (records) => writeAll(log, records);
   },
 
   async configure(start) {

@@ -69,8 +69,8 @@ export interface Machine {
   prepareTransport(): void;
   /** The rest, while the host is being told. */
   boot(warn: (message: string) => void): void;
-  /** Lets apps ask about their pod. Returns what shows them the event log. */
-  openAttestation(services: AttestServices): (log: Uint8Array) => void;
+  /** Lets apps ask about their pod. Returns what shows them the records of the event log as they come. */
+  openAttestation(services: AttestServices): (records: Uint8Array) => void;
   /** Clock, entropy, host name, network, writable disk. */
   configure(start: StartMessage): Promise<void>;
   place(request: AppRequest, warn: (message: string) => void): Promise<AppPlace>;

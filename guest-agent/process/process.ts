@@ -45,6 +45,8 @@ export interface StartOptions {
   cgroupFd: number;
   /** The number the process must get. */
   pid?: number;
+  /** Called when everything is ready for the process: it does not start if this throws. */
+  beforeStart?: (() => void) | undefined;
   onEnd: (end: ProcessEnd) => void;
   /** Words for an execve that failed. */
   explainExec: (failure: { candidates: readonly string[]; errno: number }) => string;
@@ -60,7 +62,9 @@ export interface RunningProcess {
 export function startProcess(options: StartOptions): RunningProcess {
   const { confinement, program, cgroupFd, pid: wanted, onEnd } = options;
   const steps = confine(confinement, program);
-  const result = spawn(steps.map((step) => step.operation), { cgroupFd, ...(wanted === undefined ? {} : { pid: wanted }) });
+  const operations = steps.map((step) => step.operation);
+  options.beforeStart?.();
+  const result = spawn(operations, { cgroupFd, ...(wanted === undefined ? {} : { pid: wanted }) });
   if (result.kind === 'failed') {
     const { index, errno } = result.failure;
     const { name, detail, exitCode } = steps[index] ?? { name: 'clone3', exitCode: 1 };

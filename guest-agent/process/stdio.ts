@@ -1,13 +1,23 @@
 /** The standard streams of one process: pipes or a pseudo-terminal on its side, connections from the host on the other. */
-import { NR_fchown, O_RDWR } from '../../runtime/abi.gen.ts';
-import { close, duplicate, pipe, setNonBlocking, setPipeSize } from '../../runtime/linux/fds.ts';
+import { EPOLLIN, NR_fchown, O_RDWR } from '../../runtime/abi.gen.ts';
+import { close, duplicate, pipe, readableBytes, setNonBlocking, setPipeSize } from '../../runtime/linux/fds.ts';
 import { open } from '../../runtime/linux/files.ts';
 import { openPty, setWindowSize } from '../../runtime/linux/tty.ts';
+import { unwatch, watch } from '../../runtime/loop.ts';
 import type { Stdio, StreamName, TerminalSize } from '../../src/wire/messages.ts';
 import { Pump } from './pump.ts';
 
 /** Lets a process run ahead of the relay: fewer switches between the two. */
 const PIPE_BYTES = 256 << 10;
+
+type OutputName = 'stdout' | 'stderr';
+
+export interface StandardStreamsOptions {
+  /** Input is for clients that attach, and none has been announced. */
+  holdsInput?: boolean;
+  /** Called once for each output that was to be announced, when there is something in it. */
+  onOutput?: (name: OutputName) => void;
+}
 
 /** One end that waits for its connection, then the pump between them. */
 interface Channel {
@@ -15,6 +25,13 @@ interface Channel {
   fd: number | undefined;
   direction: 'in' | 'out';
   pumps: Pump[];
+}
+
+let nullFd: number | undefined;
+
+/** Opened once, for all processes. */
+function nullDevice(): number {
+  return (nullFd ??= open('/dev/null', O_RDWR));
 }
 
 export class StandardStreams {
@@ -31,42 +48,75 @@ export class StandardStreams {
   #masterFd: number | undefined;
   /** False: input is for clients that attach, and none has been announced. */
   #takesInput = true;
+  /** Outputs that have to be announced and were not. */
+  readonly #silent = new Set<OutputName>();
+  readonly #onOutput: (name: OutputName) => void;
   /** Begins to carry input, when that is allowed. */
   #startInput: (() => void) | undefined;
   #finishing = false;
   #abandoned = false;
   #onDrained: (() => void) | undefined;
 
-  constructor(stdio: Stdio, options: { holdsInput?: boolean } = {}) {
+  constructor(stdio: Stdio, options: StandardStreamsOptions = {}) {
+    this.#onOutput = options.onOutput ?? (() => undefined);
     this.controlsTerminal = stdio.kind === 'tty' && stdio.stdin !== false;
     this.#takesInput = options.holdsInput !== true && (stdio.kind !== 'tty' || this.controlsTerminal);
     if (stdio.kind === 'tty') {
       const pty = openPty(stdio.size);
       this.#masterFd = pty.masterFd;
       this.#childEnds.push(pty.slaveFd);
-      const end = (isConnected: boolean | undefined): number => (isConnected === false ? this.#openNull() : pty.slaveFd);
+      const end = (isConnected: boolean | undefined): number => (isConnected === false ? nullDevice() : pty.slaveFd);
       this.childFds = [end(stdio.stdin), end(stdio.stdout), end(stdio.stderr)];
       this.terminalPath = `/dev/pts/${pty.number}`;
       this.#owned.push(pty.slaveFd);
       this.#channels.set('tty', { fd: duplicate(pty.masterFd), direction: 'out', pumps: [] });
       return;
     }
-    const input = stdio.stdin ? this.#openInput() : this.#openNull();
-    const output = (name: 'stdout' | 'stderr'): number => (stdio[name] === false ? this.#openNull() : this.#openOutput(name));
+    const input = stdio.stdin ? this.#openInput() : nullDevice();
+    const output = (name: OutputName): number => (stdio[name] === false ? nullDevice() : this.#openOutput(name));
     this.childFds = [input, output('stdout'), output('stderr')];
+    if (stdio.announced !== true) return;
+    for (const name of ['stdout', 'stderr'] as const) if (stdio[name] !== false) this.#silent.add(name);
   }
 
-  #openNull(): number {
-    const fd = open('/dev/null', O_RDWR);
-    this.#childEnds.push(fd);
-    return fd;
+  /** From now on output is announced as it comes. */
+  awaitOutput(): void {
+    this.#forSilent((name, fd) => watch(fd, EPOLLIN, () => {
+      unwatch(fd);
+      this.#endSilence(name, fd);
+    }));
   }
+
+  /** The process has ended: what it has not written by now is nothing. */
+  announceRest(): void {
+    this.#forSilent((name, fd) => this.#endSilence(name, fd));
+  }
+
+  #forSilent(act: (name: OutputName, fd: number) => void): void {
+    for (const name of this.#silent) {
+      const fd = this.#channels.get(name)?.fd;
+      if (fd !== undefined) act(name, fd);
+    }
+  }
+
+  /** There is something in it, or there will never be. */
+  #endSilence(name: OutputName, fd: number): void {
+    this.#silent.delete(name);
+    if (readableBytes(fd) > 0) this.#onOutput(name);
+    else this.#giveUp(this.#channels.get(name));
+  }
+
+  #giveUp(channel: Channel | undefined): void {
+    if (channel?.fd === undefined) return;
+    unwatch(channel.fd);
+    close(channel.fd);
+    channel.fd = undefined;
+  }
+
 
   #openInput(): number {
     const { readEnd, writeEnd } = pipe();
     this.#owned.push(readEnd);
-    setNonBlocking(writeEnd);
-    setPipeSize(writeEnd, PIPE_BYTES);
     this.#childEnds.push(readEnd);
     this.#channels.set('stdin', { fd: writeEnd, direction: 'in', pumps: [] });
     return readEnd;
@@ -75,8 +125,6 @@ export class StandardStreams {
   #openOutput(name: StreamName): number {
     const { readEnd, writeEnd } = pipe();
     this.#owned.push(writeEnd);
-    setNonBlocking(readEnd);
-    setPipeSize(readEnd, PIPE_BYTES);
     this.#childEnds.push(writeEnd);
     this.#channels.set(name, { fd: readEnd, direction: 'out', pumps: [] });
     return writeEnd;
@@ -84,6 +132,8 @@ export class StandardStreams {
 
   /** Lets the process's user reopen its streams through /dev/stdout or /dev/tty. */
   setOwner({ uid, gid }: { uid: number; gid: number }): void {
+    // A terminal begins with a group of its own.
+    if (uid === 0 && gid === 0 && this.terminalPath === undefined) return;
     for (const fd of this.#owned) sys.call(NR_fchown, fd, uid, gid);
   }
 
@@ -93,11 +143,17 @@ export class StandardStreams {
     if (channel?.fd === undefined || (name === 'stdin' && !this.#takesInput)) return false;
     const own = channel.fd;
     channel.fd = undefined;
+    unwatch(own);
     if (name === 'tty') this.#attachTerminal(channel, own, fd);
-    else if (channel.direction === 'in') this.#pump(channel, { source: fd, sink: own });
-    else this.#pump(channel, { source: own, sink: fd });
+    else this.#attachPipe(channel, own, fd);
     if (this.#finishing) this.#drainOutputs();
     return true;
+  }
+
+  #attachPipe(channel: Channel, own: number, fd: number): void {
+    setNonBlocking(own);
+    setPipeSize(own, PIPE_BYTES);
+    this.#pump(channel, channel.direction === 'in' ? { source: fd, sink: own } : { source: own, sink: fd });
   }
 
   /** Both directions use descriptors of their own: each may be watched for one thing only. */
@@ -166,10 +222,7 @@ export class StandardStreams {
 
   /** Gives up streams that the host never connected. */
   abandonUnconnected(): void {
-    for (const channel of this.#channels.values()) {
-      if (channel.fd !== undefined) close(channel.fd);
-      channel.fd = undefined;
-    }
+    for (const channel of this.#channels.values()) this.#giveUp(channel);
     this.#pumpEnded();
   }
 
@@ -183,10 +236,7 @@ export class StandardStreams {
   #close(): void {
     const onDrained = this.#onDrained;
     this.#onDrained = undefined;
-    for (const channel of this.#channels.values()) {
-      if (channel.fd !== undefined) close(channel.fd);
-      channel.fd = undefined;
-    }
+    for (const channel of this.#channels.values()) this.#giveUp(channel);
     this.closeChildEnds();
     if (this.#masterFd !== undefined) close(this.#masterFd);
     this.#masterFd = undefined;

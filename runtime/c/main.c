@@ -3,8 +3,8 @@
 #include <sys/syscall.h>
 #include "runtime.h"
 
-extern const uint8_t program_bytecode[];
-extern const uint32_t program_bytecode_size;
+// Made by the linker: the section of that name, in the order of the objects.
+extern const struct bytecode __start_bytecodes[], __stop_bytecodes[];
 extern char **environ;
 
 #define FIRST_COLLECTION_BYTES (2u << 20)
@@ -211,6 +211,15 @@ static void add_bindings(JSContext *ctx, int argc, char **argv) {
     JS_FreeValue(ctx, global);
 }
 
+// The one of the name the program was called by, else the first.
+static const struct bytecode *choose_bytecode(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    for (const struct bytecode *one = __start_bytecodes; one < __stop_bytecodes; one++) {
+        if (strcmp(one->name, name) == 0) return one;
+    }
+    return __start_bytecodes;
+}
+
 int main(int argc, char **argv) {
 #ifdef RKT_SYSTEM_MALLOC
     JSRuntime *runtime = JS_NewRuntime();
@@ -227,7 +236,8 @@ int main(int argc, char **argv) {
     tick = on_error = JS_UNDEFINED;
     JS_SetHostPromiseRejectionTracker(runtime, on_rejection, NULL);
     add_bindings(ctx, argc, argv);
-    JSValue value = JS_ReadObject(ctx, program_bytecode, program_bytecode_size, JS_READ_OBJ_BYTECODE);
+    const struct bytecode *bytecode = choose_bytecode(argc > 0 ? argv[0] : "");
+    JSValue value = JS_ReadObject(ctx, bytecode->bytes, bytecode->size, JS_READ_OBJ_BYTECODE);
     if (!JS_IsException(value) && JS_ResolveModule(ctx, value) == 0) value = JS_EvalFunction(ctx, value);
     for (;;) {
         if (JS_IsException(value)) report(ctx, JS_GetException(ctx));

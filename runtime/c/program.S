@@ -1,11 +1,12 @@
-// The program's bytecode as read-only data; BYTECODE_FILE comes from the build.
+// One of the bytecodes of a program as read-only data; BYTECODE_NAME and BYTECODE_FILE come from the build. The linker puts
+// the entries of all of them side by side: struct bytecode of runtime.h.
     .section .rodata
-    .global program_bytecode, program_bytecode_size
     .balign 8
-program_bytecode:
-    .incbin BYTECODE_FILE
 1:
-    .balign 4
-program_bytecode_size:
-    .long 1b - program_bytecode
+    .incbin BYTECODE_FILE
+2:
+    .string BYTECODE_NAME
+    .section bytecodes, "aR"
+    .balign 8
+    .quad 2b, 1b, 2b - 1b
     .section .note.GNU-stack, "", @progbits

@@ -10,6 +10,13 @@
 #define RKT_JS_MEMORY_LIMIT (64u << 20)
 #endif
 
+// What a program can be, by the name it is called by.
+struct bytecode {
+    const char *name;
+    const uint8_t *bytes;
+    size_t size;
+};
+
 // One system call without libc: the result, or -errno.
 static inline long raw_syscall(long nr, long a, long b, long c, long d, long e, long f) {
     register long r10 __asm__("r10") = d;

@@ -1,6 +1,6 @@
 /** File descriptors: pipes, duplication, flags, locks, moving bytes. Everything is close-on-exec unless it says otherwise. */
 import {
-  EINTR, F_DUPFD_CLOEXEC, F_GETFL, F_SETFD, F_SETFL, F_SETPIPE_SZ, FD_CLOEXEC, NR_close, NR_dup3, NR_eventfd2, NR_fcntl, NR_flock, NR_ioctl,
+  EINTR, F_DUPFD_CLOEXEC, F_GETFL, F_SETFD, F_SETFL, F_SETPIPE_SZ, FD_CLOEXEC, FIONREAD, NR_close, NR_dup3, NR_eventfd2, NR_fcntl, NR_flock, NR_ioctl,
   NR_pipe2, NR_poll, NR_read, NR_readv, NR_splice, NR_write, NR_writev, O_CLOEXEC, O_NONBLOCK, EFD_CLOEXEC, EFD_NONBLOCK, POLLIN,
 } from '../abi.gen.ts';
 import type { Argument, Bytes } from '../sys.ts';
@@ -64,6 +64,13 @@ export function pipe(flags = 0): { readEnd: number; writeEnd: number } {
 /** Best effort: an unprivileged process may not exceed /proc/sys/fs/pipe-max-size. */
 export function setPipeSize(fd: number, sizeBytes: number): void {
   sys.call(NR_fcntl, fd, F_SETPIPE_SZ, sizeBytes);
+}
+
+/** How much can be read from a pipe or socket at once. */
+export function readableBytes(fd: number): number {
+  const count = new Int32Array(1);
+  check(sys.call(NR_ioctl, fd, FIONREAD, count), 'ioctl', fd);
+  return count[0] ?? 0;
 }
 
 export function setNonBlocking(fd: number, on = true): void {

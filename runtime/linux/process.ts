@@ -1,6 +1,6 @@
 /** Processes: starting, waiting, signalling. */
 import {
-  CLOCK_MONOTONIC, ECHILD, NR_clock_nanosleep, NR_execve, NR_exit_group, NR_getpid, NR_getppid, NR_kill, NR_pidfd_open, NR_pidfd_send_signal, NR_prctl, NR_prlimit64, NR_umask, NR_wait4,
+  CLOCK_MONOTONIC, ECHILD, NR_clock_nanosleep, NR_execve, NR_exit_group, NR_getpid, NR_getppid, NR_kill, NR_pidfd_open, NR_pidfd_send_signal, NR_prctl, NR_prlimit64, NR_sched_yield, NR_umask, NR_wait4,
   NR_waitid, P_ALL, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_PDEATHSIG, SI_QUEUE, WEXITED, WNOHANG, WNOWAIT, siginfo_t_si_code, siginfo_t_si_signo,
   siginfo_t_si_value, sizeof_siginfo_t,
 } from '../abi.gen.ts';
@@ -69,6 +69,11 @@ export function reap(pid = -1, flags: number = WNOHANG): Reaped | undefined {
 /** Whether this process has children, ended or not. */
 export function hasChildren(): boolean {
   return sys.call(NR_waitid, P_ALL, 0, null, WEXITED | WNOHANG | WNOWAIT, null) !== -ECHILD;
+}
+
+/** Lets others that can run have the processor first. */
+export function giveWay(): void {
+  sys.call(NR_sched_yield);
 }
 
 /** Waits until a child has ended. */

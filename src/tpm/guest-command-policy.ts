@@ -77,8 +77,13 @@ function handlesAllowed(name: TpmCommandName, handles: readonly number[]): Guest
   return ALLOW;
 }
 
+export interface PcrExtend {
+  pcr: number;
+  digests: TaggedDigest[];
+}
+
 /** What a PCR_Extend that passes by extends; null: another command, or one that no TPM would accept. */
-export function parsePcrExtend(command: Uint8Array): { pcr: number; digests: TaggedDigest[] } | null {
+export function parsePcrExtend(command: Uint8Array): PcrExtend | null {
   try {
     const reader = new ByteReader(command, 'big', 'TPM2_PCR_Extend');
     if (reader.u16() !== TPM_ST.sessions || reader.u32() !== command.length || reader.u32() !== TPM_CC.PCR_Extend) return null;

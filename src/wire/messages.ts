@@ -21,7 +21,15 @@ export interface TerminalSize {
 
 /** How a process's standard streams are connected. `tty` is one bidirectional stream instead of three. */
 export type Stdio =
-  | { kind: 'streams'; stdin: boolean; /** False: /dev/null, as without `stdin`. */ stdout?: boolean; stderr?: boolean }
+  | {
+      kind: 'streams';
+      stdin: boolean;
+      /** False: /dev/null, as without `stdin`. */
+      stdout?: boolean;
+      stderr?: boolean;
+      /** Of `exec`: stdout and stderr are connected when the agent says that there is something in them (`output`), and only then. */
+      announced?: boolean;
+    }
   | { kind: 'tty'; size: TerminalSize; /** False: /dev/null in place of the terminal. */ stdin?: boolean; stdout?: boolean; stderr?: boolean };
 
 /** dm-verity (hash type 1, SHA-256, 4096-byte blocks, no salt) over a read-only virtio-blk device. */
@@ -117,6 +125,8 @@ export type HostMessage =
       /** Added to the app's own environment (TERM and the like). */
       env: Record<string, string>;
       stdio: Stdio;
+      /** The host knows the event this is measured as: `measuring` need not tell it. */
+      isExpected?: boolean;
     }
   /** Somebody is about to give an app input: answered by `attached`. Before it the agent passes none on to an app whose input is for attached clients. */
   | { type: 'attach'; request: number; app: string; stream: string }
@@ -158,8 +168,11 @@ export type ExitStatus = { kind: 'code'; code: number } | { kind: 'signal'; sign
 
 /** Agent → host. */
 export type AgentMessage =
+  /** First on a connection that is made before `start`. */
   | { type: 'hello'; version: number; kernelRelease: string; uptimeMs: number }
   | { type: 'created'; request: number; process: ProcessId }
+  /** There is something in a stream that was to be announced. All that is left behind is announced before `exited`. */
+  | { type: 'output'; process: ProcessId; stream: 'stdout' | 'stderr' }
   | { type: 'started'; process: ProcessId; app: string; pid: number; uptimeMs: number }
   /** A run of the app has ended, and after `delayMs` there will be another: `count` restarts so far, this one included. */
   | { type: 'restarting'; process: ProcessId; app: string; status: ExitStatus; count: number; delayMs: number; uptimeMs: number }

@@ -10,7 +10,6 @@ import { blockSignals, openSignals, takeSignals } from '../../runtime/linux/sign
 import { isTerminal } from '../../runtime/linux/tty.ts';
 import { runLoop, unwatch, watch } from '../../runtime/loop.ts';
 import { CONTROL_PORT } from '../../src/wire/messages.ts';
-import { openThroughMonitor } from '../enter.ts';
 import { Stage1Error, STAGE1_FAILURE } from '../error.ts';
 import { FrameChannel } from '../frame-channel.ts';
 import { parseAttachArguments, type AttachOptions } from '../options.ts';
@@ -19,6 +18,7 @@ import { pumpIn, pumpOut } from '../relay/pump.ts';
 import { enterRawMode, type RawTerminal } from '../relay/terminal.ts';
 import { print, printError } from '../report.ts';
 import { TailBuffer } from '../tail-buffer.ts';
+import { openThroughMonitor } from '../vsock/open-port.ts';
 import { detachFilter, parseDetachKeys } from './detach-keys.ts';
 import type { EndpointName } from './endpoint-names.ts';
 import { connectEndpoint, readEndpoints, type AppEndpoints } from './endpoints.ts';

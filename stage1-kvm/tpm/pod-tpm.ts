@@ -15,10 +15,12 @@ import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
 import { getPcrBanks, requirePodBanks, selfTest } from '../../src/tpm/commands/state.ts';
 import { TPM_CC } from '../../src/tpm/constants.ts';
 import { encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
-import { guestMay, parsePcrExtend } from '../../src/tpm/guest-command-policy.ts';
-import type { TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
+import { guestMay, parsePcrExtend, type PcrExtend } from '../../src/tpm/guest-command-policy.ts';
+import { POD_BANKS, type PodBank, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
 import { hostEvents, type HostFacts } from '../../src/tpm/host-measurements.ts';
+import { eventOf, type Measurement } from '../../src/tpm/measurements.ts';
 import { PCR } from '../../src/tpm/pcr-table.ts';
+import { extended } from '../../src/tpm/pcr.ts';
 import { TPM_RC } from '../../src/tpm/response-code.ts';
 import { encodePending, readRegister } from '../../src/tpm/write-ahead.ts';
 import { Stage1Error } from '../error.ts';
@@ -50,6 +52,8 @@ export class PodTpm {
   #bus: TpmBus | null = null;
   #log: EventLogFile | null = null;
   #announced: Announced[] = [];
+  /** Values of the pod's registers, as they were read once and extended since: nothing else changes them. */
+  readonly #registers = new Map<number, readonly TaggedDigest[]>();
   #whenAnnounced: (() => void) | null = null;
   #endGuest: (() => void) | null = null;
 
@@ -108,14 +112,28 @@ export class PodTpm {
 
   readonly transport: TpmTransport = (command) => this.transact(command);
 
-  /** The agent is about to extend these events, in this order. @param records of the event log, hexadecimal. @throws RktError */
+  /** The agent is about to extend these events. @param records of the event log, hexadecimal. @throws RktError */
   announce(records: readonly string[]): void {
     for (const hex of records) {
       const record = fromHex(hex, 'record of an event');
       const [event, ...more] = parseEventLog(concatBytes(encodeLogHeader(), record)).events;
-      if (event === undefined || more.length > 0 || !POD_PCRS.includes(event.pcr)) throw new Stage1Error('the agent announced something that is no event of a pod');
-      if (this.#announced.push({ event, record }) > MAX_ANNOUNCED) throw new Stage1Error('the agent announces events and does not measure them');
+      if (event === undefined || more.length > 0 || !POD_PCRS.includes(event.pcr) || !isInAllBanks(event)) throw new Stage1Error('the agent announced something that is no event of a pod');
+      this.#expect({ event, record });
     }
+  }
+
+  /** The agent will be asked for something that it measures so. Returns what takes that back, unless it has happened. */
+  expect(measurement: Measurement): () => void {
+    const { record, ...event } = eventOf(measurement, NATIVE_HASHES);
+    const announced = { event, record };
+    this.#expect(announced);
+    return () => {
+      this.#announced = this.#announced.filter((other) => other !== announced);
+    };
+  }
+
+  #expect(announced: Announced): void {
+    if (this.#announced.push(announced) > MAX_ANNOUNCED) throw new Stage1Error('the agent announces events and does not measure them');
     this.#whenAnnounced?.();
   }
 
@@ -136,29 +154,52 @@ export class PodTpm {
   /** The order is that of src/tpm/write-ahead.ts: note, TPM, log. */
   async #measure(command: Uint8Array): Promise<Uint8Array> {
     const extend = parsePcrExtend(command);
-    const next = extend === null ? undefined : await this.#nextAnnounced();
+    const announced = extend === null ? undefined : await this.#whatWasAnnounced(extend);
     const log = this.#log;
-    if (log === null || extend === null || next === undefined || next.event.pcr !== extend.pcr || !sameDigests(next.event.digests, extend.digests)) return errorResponse(TPM_RC.locality);
-    this.#announced.shift();
-    const before = await readRegister(this.transport, extend.pcr);
-    log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event: next.event }));
+    if (log === null || announced === undefined) return errorResponse(TPM_RC.locality);
+    this.#announced.splice(this.#announced.indexOf(announced), 1);
+    const { event, record } = announced;
+    const before = this.#registers.get(event.pcr) ?? (await readRegister(this.transport, event.pcr));
+    log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event }));
     const response = await this.#bus!.transact(command);
-    if (new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success) log.append(next.record);
+    if (new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success) {
+      log.append(record);
+      this.#registers.set(event.pcr, afterEvent(before, event));
+    } else {
+      this.#registers.delete(event.pcr);
+    }
     return response;
   }
 
-  async #nextAnnounced(): Promise<Announced | undefined> {
-    if (this.#announced.length === 0) {
-      let timer: TimerHandle | undefined;
-      await new Promise<void>((resolve) => {
-        this.#whenAnnounced = resolve;
-        timer = after(ANNOUNCEMENT_TIMEOUT_MS, resolve);
-      });
-      timer?.cancel();
-      this.#whenAnnounced = null;
-    }
-    return this.#announced[0];
+  /** Undefined: nobody has spoken of it, and will not. */
+  async #whatWasAnnounced({ pcr, digests }: PcrExtend): Promise<Announced | undefined> {
+    const find = (): Announced | undefined => this.#announced.find(({ event }) => event.pcr === pcr && sameDigests(event.digests, digests));
+    const known = find();
+    if (known !== undefined) return known;
+    let timer: TimerHandle | undefined;
+    await new Promise<void>((resolve) => {
+      this.#whenAnnounced = () => {
+        if (find() !== undefined) resolve();
+      };
+      timer = after(ANNOUNCEMENT_TIMEOUT_MS, resolve);
+    });
+    timer?.cancel();
+    this.#whenAnnounced = null;
+    return find();
   }
+}
+
+/** Once each: what is extended otherwise is not what a log tells. */
+function isInAllBanks({ digests }: LogEvent): boolean {
+  return digests.length === POD_BANKS.length && POD_BANKS.every((bank) => digests.some(({ algorithm }) => algorithm === bank));
+}
+
+function afterEvent(before: readonly TaggedDigest[], event: LogEvent): TaggedDigest[] {
+  return POD_BANKS.map((algorithm) => ({ algorithm, digest: extended(algorithm, digestOf(before, algorithm), digestOf(event.digests, algorithm), NATIVE_HASHES) }));
+}
+
+function digestOf(digests: readonly TaggedDigest[], bank: PodBank): Uint8Array {
+  return digests.find(({ algorithm }) => algorithm === bank)!.digest;
 }
 
 /** Commands that change a PCR begin with its handle. */

@@ -56,10 +56,15 @@ export class AgentClient {
     });
   }
 
+  /** The first connection, before the pod is started. */
   static async open(dial: Dial): Promise<AgentClient> {
-    const client = new AgentClient(dial, await dial(CONTROL_PORT));
+    const client = await AgentClient.openAnother(dial);
     await client.next('hello');
     return client;
+  }
+
+  static async openAnother(dial: Dial): Promise<AgentClient> {
+    return new AgentClient(dial, await dial(CONTROL_PORT));
   }
 
   #receive(message: AgentMessage): void {

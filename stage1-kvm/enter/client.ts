@@ -1,26 +1,25 @@
-/** `enter --pid=N --appname=A -- CMD…`: runs a command in an app of a running pod, through the monitor's vsock.sock. */
-import { ECONNREFUSED, ENOENT, EPOLLIN, S_IFCHR, S_IFMT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../runtime/abi.gen.ts';
-import { isErrno } from '../runtime/linux/errors.ts';
-import { close, readRaw, writeRaw } from '../runtime/linux/fds.ts';
-import { fstat } from '../runtime/linux/files.ts';
-import { environmentVariable, exit } from '../runtime/linux/process.ts';
-import { blockSignals, openSignals, takeSignals } from '../runtime/linux/signals.ts';
-import { connectUnix } from '../runtime/linux/sockets.ts';
-import { isTerminal } from '../runtime/linux/tty.ts';
-import { once, runLoop, watch } from '../runtime/loop.ts';
-import { CONTROL_PORT, type AgentMessage } from '../src/wire/messages.ts';
-import { Stage1Error, STAGE1_FAILURE } from './error.ts';
-import { FrameChannel } from './frame-channel.ts';
-import { parseEnterArguments } from './options.ts';
-import { exitCodeOf } from './pod/directory.ts';
-import { relayProcess } from './relay/process-streams.ts';
-import { enterRawMode, terminalSize, type RawTerminal } from './relay/terminal.ts';
-import { wouldBlock } from './relay/host-stream.ts';
-import { printError } from './report.ts';
-import { VSOCK_SOCKET } from './vsock/local-clients.ts';
+/** `enter --pid=N --appname=A -- CMD…`: runs a command in an app of a running pod, through the monitor. */
+import { EPOLLIN, S_IFCHR, S_IFMT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SIGWINCH } from '../../runtime/abi.gen.ts';
+import { duplicate } from '../../runtime/linux/fds.ts';
+import { fstat } from '../../runtime/linux/files.ts';
+import { environmentVariable, exit } from '../../runtime/linux/process.ts';
+import { blockSignals, openSignals, takeSignals } from '../../runtime/linux/signals.ts';
+import { isTerminal } from '../../runtime/linux/tty.ts';
+import { runLoop, watch } from '../../runtime/loop.ts';
+import { encodeFrame } from '../../src/wire/frame.ts';
+import { STREAM_PORT, type AgentMessage, type HostMessage, type ProcessId, type StreamName } from '../../src/wire/messages.ts';
+import { Stage1Error, STAGE1_FAILURE } from '../error.ts';
+import { FrameChannel } from '../frame-channel.ts';
+import { parseEnterArguments } from '../options.ts';
+import { exitCodeOf } from '../pod/directory.ts';
+import { HostStream } from '../relay/host-stream.ts';
+import { pumpIn, pumpOut } from '../relay/pump.ts';
+import { enterRawMode, terminalSize, type RawTerminal } from '../relay/terminal.ts';
+import { printError } from '../report.ts';
+import { connectToMonitor, openThroughMonitor } from '../vsock/open-port.ts';
+import { ENTER_SOCKET } from './clients.ts';
 
 const REQUEST = 1;
-const LONGEST_ANSWER = 32;
 /** Linux's numbers of /dev/null (Documentation/admin-guide/devices.txt). */
 const NULL_DEVICE = { major: 1, minor: 3 };
 /** What a program on the user's terminal needs to know of it. */
@@ -28,7 +27,7 @@ const PASSED_VARIABLES = ['TERM', 'COLORTERM', 'LANG'];
 
 export function enter(args: readonly string[]): void {
   const options = parseEnterArguments(args);
-  const state: EnterState = { terminal: null, process: null, channel: null, output: null, exitCode: null };
+  const state: EnterState = { terminal: null, process: null, channel: null, outputs: [], exitCode: null };
   const leave = (code: number): never => {
     state.terminal?.restore();
     exit(code);
@@ -51,7 +50,8 @@ interface EnterState {
   terminal: RawTerminal | null;
   process: number | null;
   channel: FrameChannel | null;
-  output: Promise<void> | null;
+  /** Those that have something in them. */
+  outputs: Promise<void>[];
   exitCode: number | null;
 }
 
@@ -67,10 +67,19 @@ function onSignal(state: EnterState, signal: number, leave: (code: number) => ne
 async function start(state: EnterState, options: { app: string; command: string[] }, leave: (code: number) => never): Promise<void> {
   const hasTerminal = isTerminal(0) && isTerminal(1);
   const hasInput = !isNullDevice(0);
-  const fd = await openThroughMonitor(CONTROL_PORT);
+  const request: HostMessage = {
+    type: 'exec',
+    request: REQUEST,
+    app: options.app,
+    argv: options.command,
+    env: terminalEnvironment(hasTerminal),
+    stdio: hasTerminal ? { kind: 'tty', size: terminalSize(0) } : { kind: 'streams', stdin: hasInput, announced: true },
+  };
+  const fd = connectToMonitor(ENTER_SOCKET);
   await new Promise<void>((resolve, reject) => {
-    const finishWhenDone = (): void => {
-      if (state.exitCode !== null && state.output !== null) state.output.then(resolve, reject);
+    const relay = (output: Promise<void>): void => {
+      output.catch(reject);
+      state.outputs.push(output);
     };
     state.channel = new FrameChannel(fd, {
       onEnd: (error) => reject(new Stage1Error(error === null ? 'the pod ended' : `the guest's agent broke the protocol: ${error.message}`)),
@@ -78,27 +87,22 @@ async function start(state: EnterState, options: { app: string; command: string[
         if (message.type === 'created' && message.request === REQUEST) {
           state.process = message.process;
           if (hasTerminal) state.terminal = enterRawMode(0);
-          state.output = relayProcess(openThroughMonitor, { process: message.process, stdio: hasTerminal ? 'tty' : 'streams', stdin: hasInput });
-          state.output.catch(reject);
+          if (hasTerminal) relay(relayTerminal(message.process));
+          else if (hasInput) relayInput(message.process).catch(reject);
+        } else if (message.type === 'output' && message.process === state.process) {
+          relay(relayOutput(message.process, message.stream));
         } else if (message.type === 'failed' && message.request === REQUEST) {
           printError(new Stage1Error(`${message.step}: ${message.message}`));
           leave(message.exitCode ?? STAGE1_FAILURE);
         } else if (message.type === 'exited' && message.process === state.process) {
           state.exitCode = exitCodeOf(message.status);
-          finishWhenDone();
+          void Promise.all(state.outputs).then(() => resolve(), reject);
         } else if (message.type === 'warning') {
           printError(new Stage1Error(`warning: ${message.message}`));
         }
       },
     });
-    state.channel.send({
-      type: 'exec',
-      request: REQUEST,
-      app: options.app,
-      argv: options.command,
-      env: terminalEnvironment(hasTerminal),
-      stdio: hasTerminal ? { kind: 'tty', size: terminalSize(0) } : { kind: 'streams', stdin: hasInput },
-    });
+    state.channel.send(request);
   });
   leave(state.exitCode ?? STAGE1_FAILURE);
 }
@@ -119,36 +123,19 @@ function terminalEnvironment(hasTerminal: boolean): Record<string, string> {
   return environment;
 }
 
-/** A stream to a port of the guest, by way of the monitor's socket in the pod directory. */
-export async function openThroughMonitor(port: number): Promise<number> {
-  const fd = connectToMonitor();
-  const request = sys.utf8(`CONNECT ${port}\n`).subarray(0, -1);
-  writeRaw(fd, request);
-  // Byte by byte: what follows the line belongs to the stream.
-  const byte = new Uint8Array(1);
-  let answer = '';
-  while (answer.length < LONGEST_ANSWER) {
-    const count = readRaw(fd, byte);
-    if (wouldBlock(count)) {
-      await once(fd, EPOLLIN);
-      continue;
-    }
-    if (count <= 0) break;
-    if (byte[0] === 10) {
-      if (answer.startsWith('OK ')) return fd;
-      break;
-    }
-    answer += String.fromCharCode(byte[0]!);
-  }
-  close(fd);
-  throw new Stage1Error('the pod does not take connections');
+async function relayTerminal(process: ProcessId): Promise<void> {
+  const fd = await openStream(process, 'tty');
+  // A descriptor of its own: each can be waited for in one direction only.
+  void pumpIn(new HostStream(0, 'in'), duplicate(fd));
+  await pumpOut(fd, new HostStream(1, 'out'));
 }
 
-function connectToMonitor(): number {
-  try {
-    return connectUnix(VSOCK_SOCKET);
-  } catch (error) {
-    if (isErrno(error, ENOENT, ECONNREFUSED)) throw new Stage1Error('the pod is not running');
-    throw error;
-  }
+async function relayInput(process: ProcessId): Promise<void> {
+  await pumpIn(new HostStream(0, 'in'), await openStream(process, 'stdin'));
 }
+
+async function relayOutput(process: ProcessId, stream: 'stdout' | 'stderr'): Promise<void> {
+  await pumpOut(await openStream(process, stream), new HostStream(stream === 'stdout' ? 1 : 2, 'out'));
+}
+
+const openStream = (process: ProcessId, stream: StreamName): Promise<number> => openThroughMonitor(STREAM_PORT, encodeFrame({ process, stream }));
