@@ -3,7 +3,7 @@ import { RktError } from '../error.ts';
 
 export type ByteOrder = 'big' | 'little';
 
-const FIRST_CAPACITY_BYTES = 128;
+const FIRST_CAPACITY_BYTES = 256;
 
 export class ByteWriter {
   readonly #little: boolean;
@@ -16,25 +16,29 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    const at = this.#grow(1);
+    const at = this.#size;
+    if ((this.#size = at + 1) > this.#bytes.length) this.#grow(at);
     this.#bytes[at] = value;
     return this;
   }
 
   u16(value: number): this {
-    const at = this.#grow(2);
+    const at = this.#size;
+    if ((this.#size = at + 2) > this.#bytes.length) this.#grow(at);
     this.#view.setUint16(at, value, this.#little);
     return this;
   }
 
   u32(value: number): this {
-    const at = this.#grow(4);
+    const at = this.#size;
+    if ((this.#size = at + 4) > this.#bytes.length) this.#grow(at);
     this.#view.setUint32(at, value, this.#little);
     return this;
   }
 
   raw(bytes: Uint8Array): this {
-    const at = this.#grow(bytes.length);
+    const at = this.#size;
+    if ((this.#size = at + bytes.length) > this.#bytes.length) this.#grow(at);
     this.#bytes.set(bytes, at);
     return this;
   }
@@ -55,16 +59,12 @@ export class ByteWriter {
     return this.#bytes.slice(0, this.#size);
   }
 
-  #grow(sizeBytes: number): number {
-    const at = this.#size;
-    this.#size += sizeBytes;
-    if (this.#size > this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(this.#size, 2 * this.#bytes.length));
-      larger.set(this.#bytes.subarray(0, at));
-      this.#bytes = larger;
-      this.#view = new DataView(larger.buffer);
-    }
-    return at;
+  /** Makes room for the size that was just set. Not called for each value: where the agent runs, a call costs as much as the rest. */
+  #grow(usedBytes: number): void {
+    const larger = new Uint8Array(Math.max(this.#size, 2 * this.#bytes.length));
+    larger.set(this.#bytes.subarray(0, usedBytes));
+    this.#bytes = larger;
+    this.#view = new DataView(larger.buffer);
   }
 }
 

@@ -22,11 +22,24 @@ function encode(value: unknown, depth: number): string {
   if (value === null || typeof value === 'boolean') return String(value);
   if (typeof value === 'number') return Number.isFinite(value) ? JSON.stringify(value) : refuse(`${value} is no JSON number`);
   if (typeof value === 'string') return encodeString(value);
-  if (Array.isArray(value)) return `[${value.map((item: unknown) => encode(item, depth + 1)).join(',')}]`;
+  if (Array.isArray(value)) return encodeList(value, depth);
   if (typeof value !== 'object') refuse(`it holds a ${typeof value}`);
-  const fields = value as Readonly<Record<string, unknown>>;
-  const present = Object.keys(fields).filter((key) => fields[key] !== undefined).sort();
-  return `{${present.map((key) => `${encodeString(key)}:${encode(fields[key], depth + 1)}`).join(',')}}`;
+  return encodeFields(value as Readonly<Record<string, unknown>>, depth);
+}
+
+function encodeList(items: readonly unknown[], depth: number): string {
+  let text = '';
+  for (const item of items) text += `${text === '' ? '[' : ','}${encode(item, depth + 1)}`;
+  return text === '' ? '[]' : `${text}]`;
+}
+
+function encodeFields(fields: Readonly<Record<string, unknown>>, depth: number): string {
+  let text = '';
+  for (const key of Object.keys(fields).sort()) {
+    const value = fields[key];
+    if (value !== undefined) text += `${text === '' ? '{' : ','}${encodeString(key)}:${encode(value, depth + 1)}`;
+  }
+  return text === '' ? '{}' : `${text}}`;
 }
 
 function encodeString(text: string): string {

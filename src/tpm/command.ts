@@ -37,27 +37,29 @@ export interface ResponseBody {
 
 /** @param read reads the parameters; what it leaves over is an error */
 export function tpmCommand<T>(name: TpmCommandName, layout: CommandLayout, read: (body: ResponseBody) => T): TpmCommand<T> {
-  const authorizations = layout.authorizations ?? [];
+  const { handles = [], authorizations = [], parameters = EMPTY } = layout;
   const tag = authorizations.length > 0 ? TPM_ST.sessions : TPM_ST.noSessions;
-  const body = new ByteWriter('big');
-  for (const handle of layout.handles ?? []) body.u32(handle);
-  if (authorizations.length > 0) body.sized32(authorizationArea(authorizations));
-  body.raw(layout.parameters ?? EMPTY);
-  const { bytes } = body;
+  const areaBytes = authorizations.reduce((size, authorization) => size + authorizationBytes(authorization), 0);
+  const sizeBytes = TPM_HEADER_BYTES + 4 * handles.length + (authorizations.length > 0 ? 4 + areaBytes : 0) + parameters.length;
+  const command = new ByteWriter('big').u16(tag).u32(sizeBytes).u32(TPM_CC[name]);
+  for (const handle of handles) command.u32(handle);
+  if (authorizations.length > 0) command.u32(areaBytes);
+  for (const authorization of authorizations) writeAuthorization(command, authorization);
   return {
     name,
-    bytes: new ByteWriter('big').u16(tag).u32(TPM_HEADER_BYTES + bytes.length).u32(TPM_CC[name]).raw(bytes).bytes,
+    bytes: command.raw(parameters).bytes,
     decode: (response) => decodeResponse(name, response, { tag, sessions: authorizations.length, handles: layout.responseHandles ?? 0, read }),
   };
 }
 
-function authorizationArea(authorizations: readonly Authorization[]): Uint8Array {
-  const area = new ByteWriter('big');
-  for (const authorization of authorizations) {
-    const isPassword = authorization.kind === 'password';
-    area.u32(isPassword ? TPM_RH.password : authorization.session).sized16(EMPTY).u8(isPassword ? 0 : CONTINUE_SESSION).sized16(isPassword ? authorization.password : EMPTY);
-  }
-  return area.bytes;
+/** Session handle, no nonce, attributes, and the password. */
+function authorizationBytes(authorization: Authorization): number {
+  return 4 + 2 + 1 + 2 + (authorization.kind === 'password' ? authorization.password.length : 0);
+}
+
+function writeAuthorization(command: ByteWriter, authorization: Authorization): void {
+  const isPassword = authorization.kind === 'password';
+  command.u32(isPassword ? TPM_RH.password : authorization.session).u16(0).u8(isPassword ? 0 : CONTINUE_SESSION).sized16(isPassword ? authorization.password : EMPTY);
 }
 
 interface Expectation<T> {
