@@ -1,6 +1,6 @@
 /** The guest's TPM: one command written, one answer read. */
-import { O_RDWR } from '../../runtime/abi.gen.ts';
-import { read, setNonBlocking, waitReadable, writeAll } from '../../runtime/linux/fds.ts';
+import { O_NONBLOCK, O_RDWR } from '../../runtime/abi.gen.ts';
+import { read, waitReadable, writeAll } from '../../runtime/linux/fds.ts';
 import { open } from '../../runtime/linux/files.ts';
 import { TPM_MAX_MESSAGE_BYTES } from '../../src/tpm/command.ts';
 
@@ -15,23 +15,15 @@ export interface TpmDevice {
 
 /** @throws SysError when there is none */
 export function openTpm(): TpmDevice {
-  const fd = open(DEVICE, O_RDWR);
+  // The driver then hands a command to a worker instead of doing it within write (drivers/char/tpm/tpm-dev-common.c).
+  const fd = open(DEVICE, O_RDWR | O_NONBLOCK);
   const response = new Uint8Array(TPM_MAX_MESSAGE_BYTES);
-  const receive = (): Uint8Array => response.slice(0, read(fd, response));
-  return {
-    transact(command) {
-      writeAll(fd, command);
-      return receive();
-    },
-    begin(command) {
-      // The driver hands a command to a worker when its writer does not want to wait (drivers/char/tpm/tpm-dev-common.c).
-      setNonBlocking(fd);
-      writeAll(fd, command);
-      return () => {
-        waitReadable(fd, -1);
-        setNonBlocking(fd, false);
-        return receive();
-      };
-    },
+  const begin = (command: Uint8Array): (() => Uint8Array) => {
+    writeAll(fd, command);
+    return () => {
+      waitReadable(fd, -1);
+      return response.slice(0, read(fd, response));
+    };
   };
+  return { begin, transact: (command) => begin(command)() };
 }
