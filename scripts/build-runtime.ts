@@ -33,7 +33,7 @@ interface Toolchain {
   linkFlags: string[];
 }
 
-/** For size: what the engine does is short, and an emulated processor pays for each different piece of code once. */
+/** For size: an emulated processor pays for each different piece of code once. What runs all the time says otherwise. */
 const COMMON_FLAGS = ['-Os', '-D_GNU_SOURCE', '-DCONFIG_VERSION="2025-04-26"'];
 
 /** What ships: static, position-dependent, unused functions dropped. The same input gives the same bytes. */
