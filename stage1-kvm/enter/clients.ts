@@ -16,6 +16,11 @@ const MAX_CLIENTS = 512;
 /** Those of other requests of the monitor are smaller. */
 const FIRST_REQUEST = 2 ** 32;
 
+/** `created`, two outputs, `exited`. */
+const MAX_TOLD = 4;
+/** Of an error with a long path in it. */
+const MAX_MESSAGE_CHARACTERS = 65536;
+
 type ExecMessage = Extract<HostMessage, { type: 'exec' }>;
 type ClientMessage = Extract<HostMessage, { type: 'exec' | 'signal' | 'resize' }>;
 
@@ -27,6 +32,7 @@ interface Client {
   /** Takes back that its command is going to be measured. */
   forget: (() => void) | null;
   isGone: boolean;
+  toldCount: number;
 }
 
 export interface EnterClientsOptions {
@@ -55,7 +61,7 @@ export class EnterClients {
     if (message.type !== 'output' && message.type !== 'exited') return false;
     const client = this.#byProcess.get(message.process);
     if (client === undefined) return false;
-    client.channel.send(message);
+    this.#tell(client, message);
     if (message.type === 'exited') {
       this.#byProcess.delete(message.process);
       client.process = null;
@@ -77,6 +83,7 @@ export class EnterClients {
       process: null,
       forget: null,
       isGone: false,
+      toldCount: 0,
     };
     this.#clients.add(client);
   }
@@ -116,8 +123,15 @@ export class EnterClients {
       this.#byProcess.set(message.process, client);
       if (client.isGone) this.#hangUp(client);
     }
-    client.channel.send({ ...message, request: client.request! });
+    this.#tell(client, { ...message, request: client.request! });
     return true;
+  }
+
+  /** What the client does not read stays here, so a guest may not say as much as it likes. */
+  #tell(client: Client, message: AgentMessage): void {
+    client.toldCount++;
+    if (client.toldCount > MAX_TOLD || JSON.stringify(message).length > MAX_MESSAGE_CHARACTERS) this.#drop(client);
+    else client.channel.send(message);
   }
 
   #drop(client: Client): void {
