@@ -10,6 +10,7 @@ import type { CommandContext } from './context.ts';
 import { findStoredImage } from './find-image.ts';
 import { usage } from './flags/flag.ts';
 import * as flags from './flags/table.ts';
+import { interruptible } from './interruptible.ts';
 import { NOTHING, success } from './reporter.ts';
 import type { Outcome } from './reporter.ts';
 
@@ -26,17 +27,19 @@ export async function unpackCommand({ values, positional }: ArgumentInput, conte
   }
   const store = openStore(context.dataDir());
   const opened = openImage(store, findStoredImage(store, text));
+  const { signal, done } = interruptible();
   const unfinished = join(dirname(target), `.${basename(target)}.unfinished`);
   rmSync(unfinished, { recursive: true, force: true });
   try {
     mkdirSync(unfinished, { mode: 0o755 });
     const rootfs = join(unfinished, 'rootfs');
-    await unpackImage(opened, rootfs, { withDependencies, store, asRoot: process.geteuid?.() === 0, onWarning: (message) => context.reporter.note(message) });
+    await unpackImage(opened, rootfs, { withDependencies, store, asRoot: process.geteuid?.() === 0, onWarning: (message) => context.reporter.note(message), signal });
     const isRootfsOnly = values.last(flags.rootfsOnly) ?? false;
     if (!isRootfsOnly) writeFileSync(join(unfinished, 'manifest'), JSON.stringify(opened.manifest));
     rmSync(target, { recursive: true, force: true });
     renameSync(isRootfsOnly ? rootfs : unfinished, target);
   } finally {
+    done();
     opened.close();
     rmSync(unfinished, { recursive: true, force: true });
   }

@@ -8,17 +8,20 @@ import { makeSpecialFile, setXattr } from '../linux/special-file.ts';
 import { entriesOfDisk } from '../rootfs/index.ts';
 import type { ErofsDisk, TarEntry } from '../rootfs/index.ts';
 import { fileError } from '../store/fs-error.ts';
+import { goOnUnless } from './interruption.ts';
 
 export interface UnpackOptions {
   /** Owners, devices and attributes as in the image; else all belongs to who unpacks, and what only root can make is left out. */
   asRoot: boolean;
   onWarning: (message: string) => void;
+  /** Ends it before it is whole. */
+  signal?: AbortSignal;
 }
 
 const WARNINGS_MAX = 10;
 
 /** `directory` must not exist. Throws RktError. */
-export async function unpackDisk(disk: ErofsDisk, directory: string, { asRoot, onWarning }: UnpackOptions): Promise<void> {
+export async function unpackDisk(disk: ErofsDisk, directory: string, { asRoot, onWarning, signal }: UnpackOptions): Promise<void> {
   const directories: { path: string; entry: TarEntry }[] = [];
   let warnings = 0;
   const warn = (message: string): void => {
@@ -26,12 +29,13 @@ export async function unpackDisk(disk: ErofsDisk, directory: string, { asRoot, o
   };
   try {
     for await (const entry of entriesOfDisk(disk)) {
+      if (signal !== undefined) await goOnUnless(signal);
       const path = entry.path === './' ? directory : `${directory}/${textOf(entry.path).replace(/\/$/, '')}`;
       if (entry.type === 'hardlink') {
         linkSync(`${directory}/${textOf(entry.linkPath)}`, path);
         continue;
       }
-      if (!(await make(path, entry, { asRoot, warn }))) continue;
+      if (!(await make(path, entry, { asRoot, warn, signal }))) continue;
       if (entry.type === 'directory') directories.push({ path, entry });
       else setAttributes(path, entry, { asRoot, warn });
     }
@@ -45,9 +49,10 @@ export async function unpackDisk(disk: ErofsDisk, directory: string, { asRoot, o
 interface Making {
   asRoot: boolean;
   warn: (message: string) => void;
+  signal?: AbortSignal | undefined;
 }
 
-async function make(path: string, entry: TarEntry, { asRoot, warn }: Making): Promise<boolean> {
+async function make(path: string, entry: TarEntry, { asRoot, warn, signal }: Making): Promise<boolean> {
   switch (entry.type) {
     case 'directory':
       mkdirSync(path, { mode: 0o700 });
@@ -56,7 +61,7 @@ async function make(path: string, entry: TarEntry, { asRoot, warn }: Making): Pr
       symlinkSync(textOf(entry.linkPath), path);
       return true;
     case 'file':
-      await writeContent(path, entry);
+      await writeContent(path, entry, signal);
       return true;
     case 'fifo':
       makeSpecialFile(path, { type: 'fifo', mode: entry.mode, device: entry.device });
@@ -71,11 +76,12 @@ async function make(path: string, entry: TarEntry, { asRoot, warn }: Making): Pr
   }
 }
 
-async function writeContent(path: string, entry: TarEntry): Promise<void> {
+async function writeContent(path: string, entry: TarEntry, signal: AbortSignal | undefined): Promise<void> {
   const fd = openSync(path, 'wx', 0o600);
   try {
     let endBytes = 0;
     for await (const { offsetBytes, data } of entry.body) {
+      if (signal !== undefined) await goOnUnless(signal);
       for (let at = 0; at < data.length; ) at += writeSync(fd, data, at, data.length - at, offsetBytes + at);
       endBytes = offsetBytes + data.length;
     }
