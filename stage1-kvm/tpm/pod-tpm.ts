@@ -14,9 +14,9 @@ import { errorResponse, executeSync, type TpmTransport } from '../../src/tpm/com
 import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
 import { getPcrBanks, requirePodBanks, selfTest } from '../../src/tpm/commands/state.ts';
 import { TPM_CC } from '../../src/tpm/constants.ts';
-import { encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
+import { digestIn, encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
 import { guestMay, parsePcrExtend, type PcrExtend } from '../../src/tpm/guest-command-policy.ts';
-import { POD_BANKS, type PodBank, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
+import { POD_BANKS, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
 import { hostEvents, type HostFacts } from '../../src/tpm/host-measurements.ts';
 import { eventOf, type Measurement } from '../../src/tpm/measurements.ts';
 import { PCR } from '../../src/tpm/pcr-table.ts';
@@ -190,16 +190,13 @@ export class PodTpm {
 }
 
 /** Once each: what is extended otherwise is not what a log tells. */
-function isInAllBanks({ digests }: LogEvent): boolean {
-  return digests.length === POD_BANKS.length && POD_BANKS.every((bank) => digests.some(({ algorithm }) => algorithm === bank));
+function isInAllBanks(event: LogEvent): boolean {
+  return event.digests.length === POD_BANKS.length && POD_BANKS.every((bank) => digestIn(event, bank) !== undefined);
 }
 
+/** @param before one for each of POD_BANKS, in their order, as readRegister gives them */
 function afterEvent(before: readonly TaggedDigest[], event: LogEvent): TaggedDigest[] {
-  return POD_BANKS.map((algorithm) => ({ algorithm, digest: extended(algorithm, digestOf(before, algorithm), digestOf(event.digests, algorithm), NATIVE_HASHES) }));
-}
-
-function digestOf(digests: readonly TaggedDigest[], bank: PodBank): Uint8Array {
-  return digests.find(({ algorithm }) => algorithm === bank)!.digest;
+  return POD_BANKS.map((algorithm, index) => ({ algorithm, digest: extended(algorithm, before[index]!.digest, digestIn(event, algorithm)!, NATIVE_HASHES) }));
 }
 
 /** Commands that change a PCR begin with its handle. */
