@@ -76,19 +76,8 @@ class StepList {
 }
 
 export function confine(confinement: Confinement, program: Program): ConfinementStep[] {
-  const { before, inside, last } = stepsOf(confinement);
-  const { inherited = [] } = program;
-  const streams = new StepList();
-  addStreams(streams, program);
-  // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
-  // Only now can 3 and the following be taken: the steps before use descriptors that may have these numbers.
-  const list = new StepList();
-  inherited.forEach((fd, index) => list.add('streams', 'sockets', [NR_dup3, fd, 3 + index, 0]));
-  list.add('streams', 'close descriptors', [NR_close_range, 3 + inherited.length, 0xffffffff, 0]);
-  list.add('chdir', 'working directory', [NR_chdir, program.workingDirectory], program.workingDirectory);
-  const execution = new StepList();
-  addExecution(execution, program);
-  return [...before, ...streams.steps, ...inside, ...list.steps, ...last, ...execution.steps];
+  const { before, inside, last } = commonSteps(confinement);
+  return [...before, ...streamSteps(program), ...inside, ...placeSteps(program), ...last, ...executionSteps(program)];
 }
 
 /** What is the same for every process of an app. */
@@ -102,7 +91,7 @@ interface CommonSteps {
 
 const common = new WeakMap<Confinement, CommonSteps>();
 
-function stepsOf(confinement: Confinement): CommonSteps {
+function commonSteps(confinement: Confinement): CommonSteps {
   const known = common.get(confinement);
   if (known !== undefined) return known;
   const before = new StepList();
@@ -126,9 +115,21 @@ function stepsOf(confinement: Confinement): CommonSteps {
   return steps;
 }
 
-function addStreams(list: StepList, { stdio, controllingTerminal }: Program): void {
+function streamSteps({ stdio, controllingTerminal }: Program): ConfinementStep[] {
+  const list = new StepList();
   stdio.forEach((fd, target) => list.add('streams', 'standard streams', [NR_dup3, fd, target, 0]));
   if (controllingTerminal) list.add('streams', 'controlling terminal', [NR_ioctl, 0, TIOCSCTTY, 0]);
+  return list.steps;
+}
+
+function placeSteps({ inherited = [], workingDirectory }: Program): ConfinementStep[] {
+  const list = new StepList();
+  // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
+  // Only now can 3 and the following be taken: the steps before use descriptors that may have these numbers.
+  inherited.forEach((fd, index) => list.add('streams', 'sockets', [NR_dup3, fd, 3 + index, 0]));
+  list.add('streams', 'close descriptors', [NR_close_range, 3 + inherited.length, 0xffffffff, 0]);
+  list.add('chdir', 'working directory', [NR_chdir, workingDirectory], workingDirectory);
+  return list.steps;
 }
 
 /** Written through the agent's own /proc, so before the mount namespace changes. One of the first steps: the second refers to the first by its index. */
@@ -189,10 +190,12 @@ export function executableCandidates({ argv, searchPath }: Pick<Program, 'argv' 
   return searchPath.split(':').map((directory) => `${directory === '' ? '.' : directory}/${command}`);
 }
 
-function addExecution(list: StepList, program: Program): void {
+function executionSteps(program: Program): ConfinementStep[] {
+  const list = new StepList();
   const candidates = executableCandidates(program);
   candidates.forEach((path, index) => {
     const nr = index < candidates.length - 1 ? NR_execve + IGNORE_FAILURE : NR_execve;
     list.add('exec', 'exec', [nr, path, program.argv, program.environment]);
   });
+  return list.steps;
 }

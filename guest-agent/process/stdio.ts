@@ -113,7 +113,6 @@ export class StandardStreams {
     channel.fd = undefined;
   }
 
-
   #openInput(): number {
     const { readEnd, writeEnd } = pipe();
     this.#owned.push(readEnd);
