@@ -4,12 +4,13 @@
  */
 import { EPOLLIN, SIGKILL, SIGPIPE } from '../runtime/abi.gen.ts';
 import { writeRaw } from '../runtime/linux/fds.ts';
-import { exit, pidfdOpen, setParentDeathSignal } from '../runtime/linux/process.ts';
+import { pidfdOpen, setParentDeathSignal } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { after, runLoop, watch } from '../runtime/loop.ts';
 import type { FilesHeader } from '../src/wire/files.ts';
 import { encodeFrame } from '../src/wire/frame.ts';
 import { CONTROL_PORT, STREAM_PORT, type AgentMessage } from '../src/wire/messages.ts';
+import { leave } from './children.ts';
 import { drainText } from './console.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { FrameChannel } from './frame-channel.ts';
@@ -41,7 +42,7 @@ export function exportApp(args: readonly string[]): void {
     errors.drain();
     printError(error, { lines: [...errors.tail(SHOWN_CONSOLE_LINES), ...console.tail(SHOWN_CONSOLE_LINES)] });
     launched.transport.close();
-    exit(STAGE1_FAILURE); // QEMU dies with its parent
+    leave(STAGE1_FAILURE);
   };
   runLoop(fail);
   watch(pidfdOpen(launched.qemuPid), EPOLLIN, () => fail(new Stage1Error('the guest stopped while the pod was read')));
@@ -52,7 +53,7 @@ export function exportApp(args: readonly string[]): void {
       await inspect(launched, app, layer);
       await relay(launched, app);
       launched.transport.close();
-      exit(0);
+      leave(0);
     })
     .catch(fail);
 }

@@ -7,6 +7,7 @@ import { close } from '../runtime/linux/fds.ts';
 import { open } from '../runtime/linux/files.ts';
 import { spawnSteps, type Step } from '../runtime/linux/process.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
+import { adoptChild } from './children.ts';
 
 const MAX_OPEN_FILES = 4096n;
 
@@ -87,12 +88,12 @@ function jailSteps(nullFd: number, process: JailedProcess): Step[] {
   return steps;
 }
 
-/** @returns pid. @throws SysError naming the step */
+/** @returns pid, a child as of children.ts. @throws SysError naming the step */
 export function startJailed(process: JailedProcess): number {
   const nullFd = open('/dev/null', O_RDWR);
   const flags = CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID | (process.hostNetwork ? 0 : CLONE_NEWNET);
   try {
-    return spawnSteps(jailSteps(nullFd, process), { flags: process.place?.namespaces ?? (process.user === null ? 0 : flags) });
+    return adoptChild(spawnSteps(jailSteps(nullFd, process), { flags: process.place?.namespaces ?? (process.user === null ? 0 : flags) }));
   } finally {
     close(nullFd);
   }

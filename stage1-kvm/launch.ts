@@ -1,12 +1,12 @@
 /** From the pod directory to a running QEMU, as quickly as possible: nothing QEMU does not need happens before it runs. */
-import { NR_getuid, NR_sendfile, O_RDONLY, O_RDWR, O_WRONLY, SIGKILL, SOCK_STREAM } from '../runtime/abi.gen.ts';
+import { NR_getuid, NR_sendfile, O_RDONLY, O_RDWR, O_WRONLY, SOCK_STREAM } from '../runtime/abi.gen.ts';
 import { check } from '../runtime/linux/errors.ts';
 import { close, pipe } from '../runtime/linux/fds.ts';
 import { fstat, open, readAt, readText } from '../runtime/linux/files.ts';
 import { memfd } from '../runtime/linux/memory.ts';
-import { kill } from '../runtime/linux/process.ts';
 import { socketPair } from '../runtime/linux/sockets.ts';
 import { chooseAccelerator } from './accelerator/choose.ts';
+import { endChild } from './children.ts';
 import { Stage1Error } from './error.ts';
 import type { RunOptions } from './options.ts';
 import { INSPECTED_SERIAL, readInspectedPod } from './pod/inspected.ts';
@@ -134,7 +134,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
     // QEMU has not come to its guest: it waits for an answer of its TPM.
     if (tpm !== null) tpm.measureHost(facts!);
   } catch (error) {
-    if (qemuPid !== null) kill(qemuPid, SIGKILL);
+    if (qemuPid !== null) endChild(qemuPid);
     transport.close();
     throw error;
   }

@@ -5,6 +5,7 @@ import { monotonicMs } from '../runtime/linux/time.ts';
 import { acceleratorRecord } from './accelerator/choose.ts';
 import { probeKvm } from './accelerator/probe.ts';
 import { attach } from './attach/client.ts';
+import { leave } from './children.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
 import { exportApp } from './export.ts';
 import { gc } from './gc.ts';
@@ -54,5 +55,5 @@ try {
   main(sys.argv[0] ?? 'init', sys.argv.slice(1));
 } catch (error) {
   printError(error);
-  exit(STAGE1_FAILURE);
+  leave(STAGE1_FAILURE);
 }

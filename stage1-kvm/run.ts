@@ -2,7 +2,7 @@
 import { EPOLLIN, SIGKILL, SIGPIPE, SIGTTOU } from '../runtime/abi.gen.ts';
 import { close, setCloseOnExec, writeAll } from '../runtime/linux/fds.ts';
 import { readText, statIfAny, writeFile } from '../runtime/linux/files.ts';
-import { environmentVariable, exit, getPid, pidfdKill, pidfdOpen, reap, type ProcessEnd } from '../runtime/linux/process.ts';
+import { environmentVariable, getPid, pidfdKill, pidfdOpen, type ProcessEnd } from '../runtime/linux/process.ts';
 import { randomBytes } from '../runtime/linux/random.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { monotonicMs, wallClockNs } from '../runtime/linux/time.ts';
@@ -13,6 +13,7 @@ import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import { podKeyName } from '../src/tpm/pod-key.ts';
 import { CONTROL_PORT, WIRE_VERSION, type AgentMessage } from '../src/wire/messages.ts';
 import { ActivatedPorts } from './activation/activated-ports.ts';
+import { leave, reapChild } from './children.ts';
 import { drainText, type TextDrain } from './console.ts';
 import { EnterClients } from './enter/clients.ts';
 import { Stage1Error, STAGE1_FAILURE } from './error.ts';
@@ -407,7 +408,7 @@ class Supervisor {
 
   #onQemuEnd(): void {
     unwatch(this.#qemuFd);
-    const end = reap(this.#launched.qemuPid, 0)?.end;
+    const end = reapChild(this.#launched.qemuPid, 0);
     close(this.#qemuFd);
     this.#qemuEnded = true;
     this.#whenQemuEnded();
@@ -451,14 +452,13 @@ class Supervisor {
     this.#enterClients?.close();
     this.#launched.tpm?.close();
     this.#launched.transport.close();
-    this.#launched.shares.close();
     if (this.#options.timing) {
       const phases = phasesOf({ ...this.#moments, end: monotonicMs() });
       writeAll(2, sys.utf8(formatPhases(phases)).subarray(0, -1));
       const path = environmentVariable('RKT_TIMING_FILE');
       if (path !== undefined && path !== '') writeFile(path, `${JSON.stringify(phases)}\n`);
     }
-    exit(code);
+    leave(code);
   }
 
   #writeVm(kernelRelease: string | null): void {

@@ -5,11 +5,11 @@
 import { NR_getuid } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { readText, statIfAny } from '../../runtime/linux/files.ts';
-import { reap } from '../../runtime/linux/process.ts';
 import { sleep } from '../../runtime/loop.ts';
 import { toHex } from '../../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../../src/tpm/evidence.ts';
 import { endorsePodKey } from '../../src/tpm/pod-key.ts';
+import { reapChild } from '../children.ts';
 import { Stage1Error } from '../error.ts';
 import { startSwtpm } from './swtpm.ts';
 import { TpmBus } from './tpm-bus.ts';
@@ -50,6 +50,6 @@ async function sign(podKeyName: Uint8Array, uuid: string): Promise<{ attest: Uin
     bus.close();
     close(tpm.errorFd);
     close(tpm.pidfd);
-    reap(tpm.pid, 0);
+    reapChild(tpm.pid, 0);
   }
 }

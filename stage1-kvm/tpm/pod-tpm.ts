@@ -6,7 +6,6 @@
 import { EPOLLIN, SOCK_STREAM } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
-import { reap } from '../../runtime/linux/process.ts';
 import { socketPair } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch, type TimerHandle } from '../../runtime/loop.ts';
 import { concatBytes, equalBytes, fromHex } from '../../src/tpm/bytes.ts';
@@ -23,6 +22,7 @@ import { PCR } from '../../src/tpm/pcr-table.ts';
 import { extended } from '../../src/tpm/pcr.ts';
 import { TPM_RC } from '../../src/tpm/response-code.ts';
 import { encodePending, readRegister } from '../../src/tpm/write-ahead.ts';
+import { reapChild } from '../children.ts';
 import { Stage1Error } from '../error.ts';
 import { TPM_STATE_PATH } from '../pod/directory.ts';
 import { createEventLog, type EventLogFile } from './event-log-file.ts';
@@ -98,7 +98,7 @@ export class PodTpm {
     watch(pidfd, EPOLLIN, () => {
       unwatch(pidfd);
       close(pidfd);
-      reap(pid);
+      reapChild(pid);
     });
     close(errorFd);
     this.#endGuest = serveCommands(this.#guestFd, (command) => this.#answerGuest(command));

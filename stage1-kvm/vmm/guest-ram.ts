@@ -7,9 +7,10 @@ import { check, SysError } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
 import { open, truncate } from '../../runtime/linux/files.ts';
 import { addSeals, mapMemory, memfd } from '../../runtime/linux/memory.ts';
-import { pidfdOpen, reap, spawn } from '../../runtime/linux/process.ts';
+import { pidfdOpen, spawn } from '../../runtime/linux/process.ts';
 import { unblockSignals } from '../../runtime/linux/signals.ts';
 import { unwatch, watch } from '../../runtime/loop.ts';
+import { adoptChild, reapChild } from '../children.ts';
 
 const MIB = 2 ** 20;
 /** What every guest writes while it boots: firmware and page tables, the kernel and what lies behind it; and, at the end of its memory, the initramfs and its first allocations. */
@@ -66,11 +67,11 @@ export function startPrefault(ramFd: number, sizeMiB: number): void {
     [NR_execve, '/proc/self/exe', ['init', 'prefault', String(ramFd), String(sizeMiB)], []],
   ]);
   if (result.kind === 'failed') return;
-  const process = pidfdOpen(result.pid);
+  const process = pidfdOpen(adoptChild(result.pid));
   watch(process, EPOLLIN, () => {
     unwatch(process);
     close(process);
-    reap(result.pid);
+    reapChild(result.pid);
   });
 }
 

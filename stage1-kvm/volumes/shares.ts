@@ -1,12 +1,13 @@
 /** One virtiofsd for each volume of kind host: started before QEMU, watched as long as the pod lives, gone with it. */
-import { ENOENT, EPOLLIN, NR_getgid, NR_getuid, O_PATH, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK, SIGKILL } from '../../runtime/abi.gen.ts';
+import { ENOENT, EPOLLIN, NR_getgid, NR_getuid, O_PATH, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK } from '../../runtime/abi.gen.ts';
 import { isErrno, SysError } from '../../runtime/linux/errors.ts';
 import { close, pipe } from '../../runtime/linux/fds.ts';
 import { fstat, isDirectory, isRegularFile, open, readLink, removeFile } from '../../runtime/linux/files.ts';
-import { pidfdKill, pidfdOpen, reap, type ProcessEnd } from '../../runtime/linux/process.ts';
+import { pidfdOpen, type ProcessEnd } from '../../runtime/linux/process.ts';
 import { connectUnix, listenUnix } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch } from '../../runtime/loop.ts';
 import type { HostShare } from '../../src/wire/messages.ts';
+import { reapChild } from '../children.ts';
 import { drainText } from '../console.ts';
 import { Stage1Error } from '../error.ts';
 import { startJailed } from '../jail.ts';
@@ -28,7 +29,6 @@ interface Share {
   pidfd: number;
   /** Read end of its standard error. */
   errorFd: number;
-  hasEnded: boolean;
 }
 
 export interface Shares {
@@ -37,8 +37,6 @@ export interface Shares {
   inGuest: readonly HostShare[];
   /** QEMU has its sockets. @param onEnd a virtiofsd has ended, and the pod with it */
   watch(onEnd: (error: Stage1Error) => void): void;
-  /** Waits until nothing of them is left. QEMU has ended. */
-  close(): void;
 }
 
 /** @throws Stage1Error naming the volume */
@@ -49,12 +47,6 @@ export function startShares(volumes: readonly HostVolume[]): Shares {
     inGuest: shares.map(({ volume, kind }) => ({ tag: volume.tag, volume: volume.name, app: volume.app, kind })),
     watch(onEnd) {
       for (const share of shares) watchShare(share, onEnd);
-    },
-    close() {
-      for (const { pidfd } of shares) pidfdKill(pidfd, SIGKILL);
-      for (const share of shares) {
-        if (!share.hasEnded) reap(share.pid, 0);
-      }
     },
   };
 }
@@ -78,7 +70,7 @@ function startShare(volume: HostVolume): Share {
       hostNetwork: false,
       place: sharePlace(source),
     });
-    return { volume, kind: source.kind, qemuFd, pid, pidfd: pidfdOpen(pid), errorFd: errors.readEnd, hasEnded: false };
+    return { volume, kind: source.kind, qemuFd, pid, pidfd: pidfdOpen(pid), errorFd: errors.readEnd };
   } catch (error) {
     if (error instanceof SysError) throw new Stage1Error(`volume "${volume.name}": starting virtiofsd: ${error.message}`);
     throw error;
@@ -121,8 +113,7 @@ function watchShare(share: Share, onEnd: (error: Stage1Error) => void): void {
   const errors = drainText(errorFd);
   watch(pidfd, EPOLLIN, () => {
     unwatch(pidfd);
-    const end = reap(pid)?.end;
-    share.hasEnded = true;
+    const end = reapChild(pid);
     after(QEMU_END_MS, () => {
       errors.drain();
       const said = errors.tail(SHOWN_LINES).map((line) => `\n  ${line}`).join('');
