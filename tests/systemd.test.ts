@@ -1,6 +1,6 @@
 /** Units for pods and for rkt's own services, judged by systemd: its verifier, and a manager of its own that runs them. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { activatedSockets, podUnits } from '../src/cli/systemd/pod-units.ts';
@@ -9,6 +9,7 @@ import { callMachined, isInService } from '../src/stage0/machined.ts';
 import { busyboxImage } from './helpers/busybox.ts';
 import { makeAci } from './helpers/make-image.ts';
 import { eventually, makeHost, PROGRAM } from './helpers/rkt.ts';
+import { isListening } from './helpers/unix-socket.ts';
 
 const host = makeHost('units');
 t.teardown(host.close);
@@ -121,7 +122,7 @@ t.test('machined is told what its methods take', { skip: whyNoBus() }, async (t)
   t.teardown(() => delete process.env['DBUS_SYSTEM_BUS_ADDRESS']);
   const daemon = spawn('dbus-daemon', ['--nofork', `--config-file=${join(host.workDir, 'bus.conf')}`], { stdio: 'ignore' });
   t.teardown(() => daemon.kill());
-  await eventually('the bus is there', () => existsSync(join(host.workDir, 'bus')));
+  await eventually('the bus is there', () => isListening(join(host.workDir, 'bus')));
   const fake = spawn('/usr/bin/python3', ['-c', FAKE_MACHINED], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => fake.kill());
   let told = '';

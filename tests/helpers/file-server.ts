@@ -1,7 +1,6 @@
 /** Starts the guest's side of copying natively and speaks to it. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +11,7 @@ import type { TarEntry } from '../../src/rootfs/index.ts';
 import type { FilesRequest } from '../../src/wire/files.ts';
 import { encodeFrame } from '../../src/wire/frame.ts';
 import { scratchDir } from './scratch-dir.ts';
+import { isListening } from './unix-socket.ts';
 
 export interface FileServer {
   /** What the guest sends for the request: paths and types, contents of small files. */
@@ -27,7 +27,7 @@ export async function startFileServer(t: { teardown(work: () => void): void }, r
   const path = join(scratchDir(t, 'file-server'), 'socket');
   const child = spawn(output, [path, root], { stdio: ['ignore', 'inherit', 'inherit'] });
   t.teardown(() => void child.kill('SIGKILL'));
-  while (!existsSync(path)) await sleep(2);
+  while (!isListening(path)) await sleep(2);
   const dial = async (): Promise<Socket> => {
     const socket = connect({ path, allowHalfOpen: true });
     await once(socket, 'connect');

@@ -1,13 +1,14 @@
 /** Starts the agent as an ordinary process. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buildCache } from '../../scripts/build-cache.ts';
 import { buildProgram } from '../../scripts/build-runtime.ts';
 import { AgentClient, dialUnix, type Dial } from './agent-client.ts';
+import { isListening } from './unix-socket.ts';
 
 export interface NativeAgent {
   process: ChildProcess;
@@ -51,7 +52,7 @@ export async function startNativeAgent(options: NativeAgentOptions = {}): Promis
     rmSync(directory, { recursive: true, force: true });
     return { code: code as number | null, signal: signal as string | null };
   });
-  while (!existsSync(paths.stream)) {
+  while (!isListening(paths.control) || !isListening(paths.stream)) {
     if (child.exitCode !== null) throw new Error(`the agent ended: ${log}`);
     await sleep(2);
   }
