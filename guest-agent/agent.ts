@@ -7,7 +7,7 @@ import { duplicate } from '../runtime/linux/fds.ts';
 import { giveWay, hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
-import { after, runLoop, sleep } from '../runtime/loop.ts';
+import { after, runLoop, sleep, soon } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
@@ -391,13 +391,15 @@ export class Agent {
       if (this.#sealed) throw new Error('the pod is sealed: nothing can be run in it from outside');
       const measured = this.#measurer?.begin({ kind: 'enter', app: app.name, command: message.argv }, message.isExpected === true) ?? (() => undefined);
       try {
-        connection.together(() => {
-          const streams = this.#startExec(app, { ...message, beforeStart: measured }, { connection, execs });
+        const streams = connection.together(() => {
+          const started = this.#startExec(app, { ...message, beforeStart: measured }, { connection, execs });
           // Most commands are short: what is to be told of its end may go out together with its beginning.
           giveWay();
           reapAll();
-          streams.awaitOutput();
+          return started;
         });
+        streams.closeChildEnds();
+        streams.awaitOutput();
       } finally {
         measured();
       }
@@ -442,11 +444,14 @@ export class Agent {
     execs.delete(id);
     streams?.announceRest();
     connection.send({ type: 'exited', process: id, app: app.name, status, oomKilled: false, uptimeMs: uptimeMs() });
-    streams?.finish(() => {
-      this.#processes.delete(id);
+    // When the host has that, which it waits for.
+    soon(() => {
+      streams?.finish(() => {
+        this.#processes.delete(id);
+      });
+      if (connection.closed) streams?.abandon();
+      if (this.#processes.has(id)) after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
     });
-    if (connection.closed) streams?.abandon();
-    if (this.#processes.has(id)) after(UNCONNECTED_STREAM_TIMEOUT_MS, () => streams?.abandonUnconnected());
   }
 
   // Files of apps.

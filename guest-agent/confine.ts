@@ -3,7 +3,7 @@
  * between clone3 and execve. The app's main process, its event handlers and `enter` all pass through here.
  */
 import {
-  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
+  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_getgroups, NR_getresgid, NR_getresuid, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
   NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS,
   PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGKILL, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
@@ -77,7 +77,8 @@ class StepList {
 
 export function confine(confinement: Confinement, program: Program): ConfinementStep[] {
   const { before, inside, last } = commonSteps(confinement);
-  return [...before, ...streamSteps(program), ...inside, ...placeSteps(program), ...last, ...executionSteps(program)];
+  const isAtRoot = confinement.mountNamespaceFd !== null;
+  return [...before, ...streamSteps(program), ...inside, ...placeSteps(program, isAtRoot), ...last, ...executionSteps(program)];
 }
 
 /** What is the same for every process of an app. */
@@ -122,13 +123,14 @@ function streamSteps({ stdio, controllingTerminal }: Program): ConfinementStep[]
   return list.steps;
 }
 
-function placeSteps({ inherited = [], workingDirectory }: Program): ConfinementStep[] {
+/** @param isAtRoot the change of the mount namespace has led there */
+function placeSteps({ inherited = [], workingDirectory }: Program, isAtRoot: boolean): ConfinementStep[] {
   const list = new StepList();
   // Really closed, and before chdir: a working directory of /proc/self/fd/N must not find anything.
   // Only now can 3 and the following be taken: the steps before use descriptors that may have these numbers.
   inherited.forEach((fd, index) => list.add('streams', 'sockets', [NR_dup3, fd, 3 + index, 0]));
   list.add('streams', 'close descriptors', [NR_close_range, 3 + inherited.length, 0xffffffff, 0]);
-  list.add('chdir', 'working directory', [NR_chdir, workingDirectory], workingDirectory);
+  if (!isAtRoot || workingDirectory !== '/') list.add('chdir', 'working directory', [NR_chdir, workingDirectory], workingDirectory);
   return list.steps;
 }
 
@@ -143,6 +145,15 @@ function addNamespaces(list: StepList, { cgroupNamespace, mountNamespaceFd }: Co
   if (cgroupNamespace) list.add('namespace', 'cgroup namespace', [NR_unshare, CLONE_NEWCGROUP]);
   // Also makes the app's root this process's root and working directory.
   if (mountNamespaceFd !== null) list.add('namespace', 'mount namespace', [NR_setns, mountNamespaceFd, CLONE_NEWNS]);
+}
+
+let plainRoot: boolean | undefined;
+
+/** Whether this process, and so its children, is root in all respects, with no group but root's. */
+function isPlainRoot(): boolean {
+  const [real, effective, saved] = [new Uint32Array(1), new Uint32Array(1), new Uint32Array(1)];
+  const isZero = (nr: number): boolean => sys.call(nr, real, effective, saved) === 0 && real[0] === 0 && effective[0] === 0 && saved[0] === 0;
+  return (plainRoot ??= sys.call(NR_getgroups, 0, null) === 0 && isZero(NR_getresgid) && isZero(NR_getresuid));
 }
 
 let kernelKnowsMore: boolean | undefined;
@@ -178,6 +189,8 @@ function addBoundingSet(list: StepList, capabilities: readonly number[] | null):
 
 /** Without PR_SET_KEEPCAPS a user other than root loses every capability here; root's are cut to the bounding set by execve. */
 function addIdentity(list: StepList, { uid, gid, supplementaryGids }: Confinement): void {
+  // Each of the three makes and frees a set of credentials, which nobody needs who is this process's own user.
+  if (uid === 0 && gid === 0 && supplementaryGids.length === 0 && isPlainRoot()) return;
   list.add('group', 'groups', [NR_setgroups, supplementaryGids.length, new Uint32Array(supplementaryGids)]);
   list.add('group', 'group', [NR_setresgid, gid, gid, gid]);
   list.add('user', 'user', [NR_setresuid, uid, uid, uid]);

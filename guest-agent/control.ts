@@ -46,11 +46,11 @@ export class ControlConnection {
   }
 
   /** What is sent during `work` goes out at once: each write costs the guest a packet. */
-  together(work: () => void): void {
+  together<T>(work: () => T): T {
     if (this.#held !== undefined) return work();
     this.#held = [];
     try {
-      work();
+      return work();
     } finally {
       const frames = this.#held;
       this.#held = undefined;

@@ -343,11 +343,11 @@ export class App {
     return made;
   }
 
-  /** Another process in the running app, confined like its main process. Throws StartError. */
+  /** Another process in the running app, confined like its main process. The child's ends of the streams are left to the caller. Throws StartError. */
   exec(message: ExecRequest, streams: StandardStreams, onEnd: (end: ProcessEnd) => void): RunningProcess {
     if (this.#ended) throw new StartError('exec', EXIT_GROUP, `app "${this.name}" has ended`);
     streams.setOwner(this.#identity);
-    const running = this.#launch({
+    return this.#launch({
       argv: message.argv,
       streams,
       hasTerminal: message.stdio.kind === 'tty',
@@ -357,8 +357,6 @@ export class App {
       beforeStart: message.beforeStart,
       onEnd,
     });
-    streams.closeChildEnds();
-    return running;
   }
 
   /** For copying: the root as a new O_PATH descriptor, and whose new files are. */

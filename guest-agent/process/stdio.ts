@@ -53,6 +53,7 @@ export class StandardStreams {
   readonly #onOutput: (name: OutputName) => void;
   /** Begins to carry input, when that is allowed. */
   #startInput: (() => void) | undefined;
+  #hasEnded = false;
   #finishing = false;
   #abandoned = false;
   #onDrained: (() => void) | undefined;
@@ -79,17 +80,19 @@ export class StandardStreams {
     for (const name of ['stdout', 'stderr'] as const) if (stdio[name] !== false) this.#silent.add(name);
   }
 
-  /** From now on output is announced as it comes. */
+  /** From now on output is announced as it comes, unless the process has ended. */
   awaitOutput(): void {
+    if (this.#hasEnded) return;
     this.#forSilent((name, fd) => watch(fd, EPOLLIN, () => {
       unwatch(fd);
       this.#endSilence(name, fd);
     }));
   }
 
-  /** The process has ended: what it has not written by now is nothing. */
+  /** The process has ended: what it has not written by now is nothing, which `finish` then gives up. */
   announceRest(): void {
-    this.#forSilent((name, fd) => this.#endSilence(name, fd));
+    this.#hasEnded = true;
+    this.#forSilent((name, fd) => this.#announceIfAny(name, fd));
   }
 
   #forSilent(act: (name: OutputName, fd: number) => void): void {
@@ -101,9 +104,14 @@ export class StandardStreams {
 
   /** There is something in it, or there will never be. */
   #endSilence(name: OutputName, fd: number): void {
+    if (!this.#announceIfAny(name, fd)) this.#giveUp(this.#channels.get(name));
+  }
+
+  #announceIfAny(name: OutputName, fd: number): boolean {
+    if (readableBytes(fd) === 0) return false;
     this.#silent.delete(name);
-    if (readableBytes(fd) > 0) this.#onOutput(name);
-    else this.#giveUp(this.#channels.get(name));
+    this.#onOutput(name);
+    return true;
   }
 
   #giveUp(channel: Channel | undefined): void {
@@ -191,6 +199,7 @@ export class StandardStreams {
     this.#finishing = true;
     this.#onDrained = onDrained;
     if (this.#abandoned) return this.abandon();
+    for (const name of this.#silent) this.#giveUp(this.#channels.get(name));
     this.closeChildEnds();
     for (const channel of this.#channels.values()) {
       if (channel.direction === 'in') for (const pump of channel.pumps) pump.stop();

@@ -93,24 +93,33 @@ export class ByteReader {
   }
 
   u8(): number {
-    return this.#view.getUint8(this.#advance(1));
+    const at = this.#at;
+    if ((this.#at = at + 1) > this.#bytes.length) this.#failAt(at);
+    return this.#view.getUint8(at);
   }
 
   u16(): number {
-    return this.#view.getUint16(this.#advance(2), this.#little);
+    const at = this.#at;
+    if ((this.#at = at + 2) > this.#bytes.length) this.#failAt(at);
+    return this.#view.getUint16(at, this.#little);
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#advance(4), this.#little);
+    const at = this.#at;
+    if ((this.#at = at + 4) > this.#bytes.length) this.#failAt(at);
+    return this.#view.getUint32(at, this.#little);
   }
 
   u64(): bigint {
-    return this.#view.getBigUint64(this.#advance(8), this.#little);
+    const at = this.#at;
+    if ((this.#at = at + 8) > this.#bytes.length) this.#failAt(at);
+    return this.#view.getBigUint64(at, this.#little);
   }
 
   take(sizeBytes: number): Uint8Array {
-    const at = this.#advance(sizeBytes);
-    return this.#bytes.subarray(at, at + sizeBytes);
+    const at = this.#at;
+    if ((this.#at = at + sizeBytes) > this.#bytes.length) this.#failAt(at);
+    return this.#bytes.subarray(at, this.#at);
   }
 
   sized16(): Uint8Array {
@@ -125,18 +134,18 @@ export class ByteReader {
   }
 
   expectEnd(): void {
-    if (this.leftBytes > 0) this.fail(`${this.leftBytes} bytes too many`);
+    if (this.#at < this.#bytes.length) this.fail(`${this.leftBytes} bytes too many`);
   }
 
   fail(message: string): never {
     throw new RktError('BAD_INPUT', `${this.#name}: ${message} (byte ${this.#at})`);
   }
 
-  #advance(sizeBytes: number): number {
-    const at = this.#at;
-    if (sizeBytes > this.leftBytes) this.fail(`${sizeBytes} bytes expected, ${this.leftBytes} left`);
-    this.#at += sizeBytes;
-    return at;
+  /** For a step that led beyond the end: the checks are with each read, as in ByteWriter. @param at where it began */
+  #failAt(at: number): never {
+    const sizeBytes = this.#at - at;
+    this.#at = at;
+    this.fail(`${sizeBytes} bytes expected, ${this.leftBytes} left`);
   }
 }
 

@@ -18,10 +18,10 @@ export function canonicalJson(value: Json): string {
 }
 
 function encode(value: unknown, depth: number): string {
+  if (typeof value === 'string') return encodeString(value);
   if (depth > MAX_DEPTH) refuse(`it is nested more than ${MAX_DEPTH} levels deep`);
   if (value === null || typeof value === 'boolean') return String(value);
   if (typeof value === 'number') return Number.isFinite(value) ? JSON.stringify(value) : refuse(`${value} is no JSON number`);
-  if (typeof value === 'string') return encodeString(value);
   if (Array.isArray(value)) return encodeList(value, depth);
   if (typeof value !== 'object') refuse(`it holds a ${typeof value}`);
   return encodeFields(value as Readonly<Record<string, unknown>>, depth);

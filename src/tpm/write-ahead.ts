@@ -4,11 +4,11 @@
  * (The idea is that of the Confidential Containers attestation agent.)
  */
 import { RktError } from '../error.ts';
-import { ByteReader, ByteWriter, equalBytes, toHex } from './bytes.ts';
+import { ByteReader, ByteWriter, concatBytes, equalBytes, toHex } from './bytes.ts';
 import { execute, type TpmTransport } from './command.ts';
 import { pcrExtend, readPcrs, type PcrBanks } from './commands/pcr.ts';
 import { digestIn, EVENT_DATA_LIMIT_BYTES, type LogEvent } from './event-log.ts';
-import { digestsOf, HASH_ALGORITHMS, POD_BANKS, type PodBank, type TaggedDigest } from './hash-algorithms.ts';
+import { digestsOf, HASH_ALGORITHMS, POD_BANKS, PORTABLE_HASHES, type BankHashes, type PodBank, type TaggedDigest } from './hash-algorithms.ts';
 import { withRecord, type EventData, type MeasuredEvent } from './measurements.ts';
 import { extended } from './pcr.ts';
 
@@ -32,22 +32,22 @@ export interface PendingMeasurement {
   event: EventData;
 }
 
-const MAGIC = new TextEncoder().encode('rktWAL1\0');
-const CHECKSUM_BYTES = 4;
+const MAGIC = new TextEncoder().encode('rktWAL2\0');
+const CHECKSUM_BYTES = HASH_ALGORITHMS.sha256.sizeBytes;
 
-/** magic, u32 log size, per bank the value before, u32 PCR, u32 type, u32 size and data, CRC-32 of all that. */
-export function encodePending({ logSizeBytes, before, event }: PendingMeasurement): Uint8Array<ArrayBuffer> {
+/** magic, u32 log size, per bank the value before, u32 PCR, u32 type, u32 size and data, SHA-256 of all that. */
+export function encodePending({ logSizeBytes, before, event }: PendingMeasurement, { sha256 }: BankHashes = PORTABLE_HASHES): Uint8Array<ArrayBuffer> {
   const writer = new ByteWriter('little').raw(MAGIC).u32(logSizeBytes);
   for (const bank of POD_BANKS) writer.raw(valueOf(before, bank));
   const body = writer.u32(event.pcr).u32(event.type).sized32(event.data).bytes;
-  return new ByteWriter('little').raw(body).u32(crc32(body)).bytes;
+  return concatBytes(body, sha256(body));
 }
 
 /** Null: the note itself was cut short, so the step it announces was never begun. @throws RktError BAD_INPUT */
 export function parsePending(bytes: Uint8Array): PendingMeasurement | null {
   if (bytes.length < CHECKSUM_BYTES) return null;
   const body = bytes.subarray(0, bytes.length - CHECKSUM_BYTES);
-  if (new ByteReader(bytes.subarray(body.length), 'little', 'checksum').u32() !== crc32(body)) return null;
+  if (!equalBytes(bytes.subarray(body.length), PORTABLE_HASHES.sha256(body))) return null;
   const reader = new ByteReader(body, 'little', 'note of a pending measurement');
   if (!equalBytes(reader.take(MAGIC.length), MAGIC)) reader.fail('unknown format');
   const logSizeBytes = reader.u32();
@@ -57,16 +57,6 @@ export function parsePending(bytes: Uint8Array): PendingMeasurement | null {
   const data = reader.take(reader.count(EVENT_DATA_LIMIT_BYTES, 'bytes of event data'));
   reader.expectEnd();
   return { logSizeBytes, before, event: { pcr, type, data } };
-}
-
-/** A crash is no attacker, and a hash of the runtime takes a millisecond for each kilobyte. */
-function crc32(bytes: Uint8Array): number {
-  let crc = ~0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1));
-  }
-  return ~crc >>> 0;
 }
 
 export interface Measurer {

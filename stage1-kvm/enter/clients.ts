@@ -94,8 +94,9 @@ export class EnterClients {
       client.request = message.request;
       const request = this.#nextRequest++;
       this.#byRequest.set(request, client);
+      this.#options.send({ ...message, request, isExpected: this.#options.expect !== null });
+      // While the guest is at work: nothing of what it does is read before this function has returned.
       client.forget = this.#expect(message);
-      this.#options.send({ ...message, request, isExpected: client.forget !== null });
     } else if (message.type === 'signal' || message.type === 'resize') {
       // Only its own, and not after its end: the agent may have given the number away.
       if (client.process !== null) this.#options.send({ ...message, process: client.process });
@@ -104,7 +105,7 @@ export class EnterClients {
     }
   }
 
-  /** Null: the agent announces it itself, or says what is wrong with it. */
+  /** Null: there is no TPM, or this cannot be measured, which the agent finds too. */
   #expect({ app, argv }: ExecMessage): (() => void) | null {
     try {
       return this.#options.expect?.({ kind: 'enter', app, command: argv }) ?? null;

@@ -160,7 +160,7 @@ export class PodTpm {
     this.#announced.splice(this.#announced.indexOf(announced), 1);
     const { event, record } = announced;
     const before = this.#registers.get(event.pcr) ?? (await readRegister(this.transport, event.pcr));
-    log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event }));
+    log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event }, NATIVE_HASHES));
     const response = await this.#bus!.transact(command);
     if (new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success) {
       log.append(record);

@@ -39,6 +39,8 @@ export class Connection {
   peerForwarded = 0;
   /** Sent to the guest, modulo 2^32. */
   sent = 0;
+  /** Packets that the next data for the guest is expected to fill. */
+  expectedPackets = 1;
 
   /** Our buffer, as the guest is told. */
   readonly bufferBytes: number;

@@ -250,7 +250,10 @@ export class VsockDevice {
     }
   }
 
-  /** Reads from the local program straight into as many receive buffers as its data, the credit and the batch allow. */
+  /**
+   * Reads from the local program straight into receive buffers. How many, its last data tells: preparing one costs more than
+   * filling it, and most of what is not a long stream fits into one.
+   */
   #sendData(queues: DeviceQueues, connection: Connection): void {
     const { receive, memory } = queues;
     const addresses = this.#addresses;
@@ -258,7 +261,7 @@ export class VsockDevice {
     let room = connection.credit;
     let segments = 0;
     let packets = 0;
-    while (packets < RECEIVE_BATCH && room > 0) {
+    while (packets < connection.expectedPackets && room > 0) {
       const chain = this.#receiveChains[packets]!;
       if (!receive.peek(chain, packets)) break;
       const first = segments;
@@ -299,6 +302,8 @@ export class VsockDevice {
       receive.push(chain.head, HEADER_BYTES + length);
     }
     receive.advance(used);
+    const offered = connection.credit - room;
+    connection.expectedPackets = got < offered ? used : Math.min(2 * connection.expectedPackets, RECEIVE_BATCH);
     connection.sent = (connection.sent + got) >>> 0;
   }
 
