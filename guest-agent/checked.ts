@@ -1,4 +1,6 @@
 /** Reading JSON whose shape is not known yet. Errors name the field: `app.user: string expected`. */
+import { fromHex } from '../src/tpm/bytes.ts';
+
 export class BadFieldError extends Error {
   override readonly name = 'BadFieldError';
 }
@@ -56,14 +58,12 @@ export function parseDecimal(text: string): number | undefined {
   return Number(text);
 }
 
+/** Lower-case digits; undefined for anything else. */
 export function parseHex(text: string): Uint8Array | undefined {
-  if (text.length % 2 !== 0) return undefined;
-  const bytes = new Uint8Array(text.length / 2);
-  for (let index = 0; index < bytes.length; index++) {
-    const high = '0123456789abcdef'.indexOf(text[index * 2] ?? '');
-    const low = '0123456789abcdef'.indexOf(text[index * 2 + 1] ?? '');
-    if (high < 0 || low < 0) return undefined;
-    bytes[index] = high * 16 + low;
+  if (text !== text.toLowerCase()) return undefined;
+  try {
+    return fromHex(text, '');
+  } catch {
+    return undefined;
   }
-  return bytes;
 }

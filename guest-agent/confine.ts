@@ -172,15 +172,18 @@ const dropped = new Set<number>();
  * as it is, and no child has to do it again. For good, so for when no others will come.
  */
 export function dropForAll(confinements: readonly Pick<Confinement, 'capabilities'>[]): void {
-  for (let capability = 0; capability < capabilityCount(); capability++) {
-    if (!confinements.every(({ capabilities }) => capabilities !== null && !capabilities.includes(capability))) continue;
-    if (sys.call(NR_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) >= 0) dropped.add(capability);
+  if (confinements.some(({ capabilities }) => capabilities === null)) return;
+  const kept = new Set(confinements.flatMap(({ capabilities }) => capabilities));
+  const count = capabilityCount();
+  for (let capability = 0; capability < count; capability++) {
+    if (!kept.has(capability) && sys.call(NR_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) >= 0) dropped.add(capability);
   }
 }
 
 function addBoundingSet(list: StepList, capabilities: readonly number[] | null): void {
   if (capabilities === null) return;
-  for (let capability = 0; capability < capabilityCount(); capability++) {
+  const count = capabilityCount();
+  for (let capability = 0; capability < count; capability++) {
     if (dropped.has(capability) || capabilities.includes(capability)) continue;
     const nr = capability > CAP_LAST_CAP ? NR_prctl + IGNORE_FAILURE : NR_prctl;
     list.add('capabilities', 'capabilities', [nr, PR_CAPBSET_DROP, capability, 0, 0, 0]);

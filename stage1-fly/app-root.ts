@@ -11,9 +11,7 @@ import {
 } from '../runtime/abi.gen.ts';
 import { check, SysError } from '../runtime/linux/errors.ts';
 import { close } from '../runtime/linux/fds.ts';
-import {
-  changeDirectory, changeMode, changeOwner, changeRoot, fstat, isDirectory, makeDirectories, open, readFile, removeFile, statIfAny, writeFile,
-} from '../runtime/linux/files.ts';
+import { changeDirectory, changeMode, changeOwner, changeRoot, exists, fstat, isDirectory, makeDirectories, open, readFile, removeFile, statIfAny, writeFile } from '../runtime/linux/files.ts';
 import { attachMount, cloneMount, enterNamespace, mount, remountBind, setMountAttributes, setPropagation, unshareMounts } from '../runtime/linux/mount.ts';
 import type { AppRoot } from '../guest-agent/machine/machine.ts';
 import { Stage1Error } from '../stage1-kvm/error.ts';
@@ -64,7 +62,7 @@ export function buildAppRoot(plan: RootPlan): FlyRoot {
     for (const source of sources.others) attach(source);
     for (const source of sources.files) attachFile(source);
     for (const [path, content] of files) replaceFile(path, content);
-    if (plan.dns.hosts === 'default' && statIfAny('/etc/hosts') === undefined) replaceFile('/etc/hosts', FALLBACK_HOSTS);
+    if (plan.dns.hosts === 'default' && !exists('/etc/hosts')) replaceFile('/etc/hosts', FALLBACK_HOSTS);
     if (plan.readOnly) remountBind('/', MS_RDONLY);
     const mountNamespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
     requireRootOfNamespace(mountNamespaceFd);
@@ -122,7 +120,7 @@ function filesToWrite(dns: RunOptions['dns']): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();
   for (const [kind, name] of [['resolv', 'resolv.conf'], ['hosts', 'hosts']] as const) {
     const path = `rkt-${name}`;
-    if (dns[kind] === 'stage0' && statIfAny(path) !== undefined) files.set(`/etc/${name}`, readFile(path));
+    if (dns[kind] === 'stage0' && exists(path)) files.set(`/etc/${name}`, readFile(path));
   }
   return files;
 }
@@ -168,7 +166,7 @@ function attach({ path, fd }: Source): void {
 
 /** The image may have a link there that leads nowhere. */
 function attachFile(source: Source): void {
-  if (statIfAny(source.path) === undefined) replaceFile(source.path, '');
+  if (!exists(source.path)) replaceFile(source.path, '');
   attach(source);
 }
 

@@ -4,7 +4,7 @@
  */
 import { MS_RDONLY, MS_SLAVE, O_DIRECTORY, O_PATH, SIGKILL, SIGPIPE, SOCK_NONBLOCK, SOCK_STREAM } from '../runtime/abi.gen.ts';
 import { SysError } from '../runtime/linux/errors.ts';
-import { open, readText, statIfAny } from '../runtime/linux/files.ts';
+import { exists, open, readText } from '../runtime/linux/files.ts';
 import { mount, setPropagation, unshareMounts } from '../runtime/linux/mount.ts';
 import { exit, setParentDeathSignal } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
@@ -44,7 +44,7 @@ export function exportApp(args: readonly string[]): void {
 
 /** The app's changes over its image, or the copy that it has changed. */
 function openRoot(app: string): number {
-  if (statIfAny('overlay-prepared') === undefined) return open(rootDirectoryOf(app), O_PATH | O_DIRECTORY);
+  if (!exists('overlay-prepared')) return open(rootDirectoryOf(app), O_PATH | O_DIRECTORY);
   const tree = readText(`appsinfo/${app}/treeStoreID`).trim();
   unshareMounts();
   setPropagation('/', MS_SLAVE);

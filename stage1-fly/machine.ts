@@ -1,6 +1,6 @@
 /** This host, as the agent sees the machine it runs on: there is nothing to boot, and all but the app's own is left alone. */
 import { close } from '../runtime/linux/fds.ts';
-import { statIfAny } from '../runtime/linux/files.ts';
+import { exists } from '../runtime/linux/files.ts';
 import type { Limits } from '../guest-agent/app/isolators.ts';
 import type { AppPlace, AppRequest, Machine } from '../guest-agent/machine/machine.ts';
 import { Stage1Error } from '../stage1-kvm/error.ts';
@@ -29,7 +29,7 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
   const namespaceFds: number[] = [];
   return {
     transport,
-    i386: statIfAny('/proc/sys/abi/vsyscall32') !== undefined,
+    i386: exists('/proc/sys/abi/vsyscall32'),
     ownsProcesses: false,
     prepareTransport() {},
     boot() {},
@@ -57,7 +57,7 @@ export function hostMachine({ dns, transport, onPowerOff }: HostMachineOptions):
     }
     if (sysctls.size > 0) throw new Stage1Error("os/unix/sysctl: a pod without a virtual machine has no kernel of its own, and this host's is not changed for it");
     const directory = rootDirectoryOf(app.name);
-    if (statIfAny(directory) === undefined) throw new Stage1Error(`${directory} does not exist: this stage1 needs an rkt that lays out directories`);
+    if (!exists(directory)) throw new Stage1Error(`${directory} does not exist: this stage1 needs an rkt that lays out directories`);
     const root = buildAppRoot({ directory, volumes: planVolumes(app, pod, start.podManifest), dns, readOnly: app.readOnlyRoot });
     namespaceFds.push(root.mountNamespaceFd);
     return {

@@ -1,7 +1,7 @@
 /** The life of a pod, from its directory to its exit status. */
 import { EPOLLIN, SIGKILL, SIGPIPE, SIGTTOU } from '../runtime/abi.gen.ts';
 import { close, setCloseOnExec, writeAll } from '../runtime/linux/fds.ts';
-import { readText, statIfAny, writeFile } from '../runtime/linux/files.ts';
+import { exists, readText, writeFile } from '../runtime/linux/files.ts';
 import { environmentVariable, getPid, pidfdKill, pidfdOpen, type ProcessEnd } from '../runtime/linux/process.ts';
 import { randomBytes } from '../runtime/linux/random.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
@@ -235,7 +235,7 @@ class Supervisor {
   #configurationFile(kind: 'resolv' | 'hosts', hostPath: string, podPath: string): string | null {
     const mode = this.#options.dns[kind];
     const path = mode === 'host' ? hostPath : mode === 'stage0' ? podPath : null;
-    return path === null || statIfAny(path) === undefined ? null : readText(path);
+    return path === null || !exists(path) ? null : readText(path);
   }
 
   /** Streams of an app that was added to the running pod: its output has the app's name before each line. */

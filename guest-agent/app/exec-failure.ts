@@ -2,7 +2,7 @@
 import { EACCES, NR_faccessat2, AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, X_OK } from '../../runtime/abi.gen.ts';
 import { errnoText } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { isDirectory, isRegularFile, fstat, open, readAt, statIfAny } from '../../runtime/linux/files.ts';
+import { exists, fstat, isDirectory, isRegularFile, open, readAt, statIfAny } from '../../runtime/linux/files.ts';
 
 const PT_INTERP = 3;
 const SCRIPT_LINE_MAX_BYTES = 256;
@@ -17,14 +17,14 @@ export interface FailedExecution {
 }
 
 export function explainExecFailure({ command, candidates, errno, searchPath }: FailedExecution): string {
-  const found = candidates.find((path) => statIfAny(path) !== undefined);
+  const found = candidates.find((path) => exists(path));
   if (found === undefined) {
     return command.includes('/') ? `Unable to open "${command}": No such file or directory` : `Unable to find "${command}" in "${searchPath}"`;
   }
   const status = statIfAny(found);
   if (status !== undefined && isDirectory(status)) return `Unable to execute "${found}": Is a directory`;
   const interpreter = interpreterOf(found);
-  if (interpreter !== undefined && statIfAny(interpreter) === undefined) {
+  if (interpreter !== undefined && !exists(interpreter)) {
     return `Unable to open "${interpreter}", the interpreter of "${found}": No such file or directory`;
   }
   const notExecutable = sys.call(NR_faccessat2, AT_FDCWD, found, X_OK, 0) < 0;

@@ -9,9 +9,7 @@
  */
 import { CLONE_NEWNS, MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, O_CREAT, O_EXCL, O_RDONLY, O_WRONLY } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import {
-  changeDirectory, changeMode, changeOwner, changeRoot, lstat, makeDirectories, makeDirectory, open, removeFile, statIfAny, symlink, writeFile,
-} from '../../runtime/linux/files.ts';
+import { changeDirectory, changeMode, changeOwner, changeRoot, exists, lstat, makeDirectories, makeDirectory, open, removeFile, symlink, writeFile } from '../../runtime/linux/files.ts';
 import { attachMount, bind, cloneMount, enterNamespace, mount, moveMount, remountBind, unmount, unshareMounts } from '../../runtime/linux/mount.ts';
 import type { HostShare } from '../../src/wire/messages.ts';
 import type { AppManifest } from '../app/manifest.ts';
@@ -114,13 +112,13 @@ function attachCopy(source: string, target: string): void {
 function makeDevices(dev: string, terminalPath: string | undefined): void {
   mount(dev, { type: 'tmpfs', source: 'tmpfs', flags: MS_NOSUID | MS_NODEV, data: DEV_OPTIONS });
   for (const name of DEVICES) bindFile(`/dev/${name}`, `${dev}/${name}`);
-  if (statIfAny('/dev/net/tun') !== undefined) {
+  if (exists('/dev/net/tun')) {
     makeDirectory(`${dev}/net`);
     bindFile('/dev/net/tun', `${dev}/net/tun`);
   }
   if (terminalPath !== undefined) bindFile(terminalPath, `${dev}/console`);
   for (const name of SHARED_DEVICE_MOUNTS) {
-    if (statIfAny(`/dev/${name}`) === undefined) continue;
+    if (!exists(`/dev/${name}`)) continue;
     makeDirectory(`${dev}/${name}`);
     bind(`/dev/${name}`, `${dev}/${name}`);
   }
@@ -149,7 +147,7 @@ function becomeRoot(): void {
 
 function finishInside({ app }: AppRootPlan, { files, fallbackFiles }: ProvidedFiles, volumes: readonly OpenVolume[]): void {
   for (const [name, content] of files) replaceFile(`/etc/${name}`, content);
-  for (const [name, content] of fallbackFiles) if (statIfAny(`/etc/${name}`) === undefined) replaceFile(`/etc/${name}`, content);
+  for (const [name, content] of fallbackFiles) if (!exists(`/etc/${name}`)) replaceFile(`/etc/${name}`, content);
   mountVolumes(volumes);
   if (app.readOnlyRoot) remountBind('/', MS_RDONLY | MS_NODEV);
 }

@@ -2,7 +2,7 @@
 import { EBUSY, ENOENT } from '../../runtime/abi.gen.ts';
 import { isErrno } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { readText, removeDirectory, statIfAny, writeControlFile } from '../../runtime/linux/files.ts';
+import { exists, readText, removeDirectory, writeControlFile } from '../../runtime/linux/files.ts';
 import { unmount } from '../../runtime/linux/mount.ts';
 import { monotonicMs } from '../../runtime/linux/time.ts';
 import { sleep } from '../../runtime/loop.ts';
@@ -42,7 +42,7 @@ export async function removePlace({ openFds, cgroup, directories, disk }: PlaceP
 
 /** Processes of `enter` may be in it. */
 async function removeCgroup(directory: string): Promise<void> {
-  if (statIfAny(directory) === undefined) return;
+  if (!exists(directory)) return;
   writeControlFile(`${directory}/cgroup.kill`, '1');
   const deadline = monotonicMs() + RELEASE_TIMEOUT_MS;
   while (readText(`${directory}/cgroup.events`).includes('populated 1') && monotonicMs() < deadline) await sleep(POLL_MS);

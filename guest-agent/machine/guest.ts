@@ -5,7 +5,7 @@ import {
 } from '../../runtime/abi.gen.ts';
 import { check, isErrno, SysError } from '../../runtime/linux/errors.ts';
 import { close, writeAll } from '../../runtime/linux/fds.ts';
-import { makeDirectories, makeDirectory, open, readText, statIfAny, writeFile } from '../../runtime/linux/files.ts';
+import { exists, makeDirectories, makeDirectory, open, readText, writeFile } from '../../runtime/linux/files.ts';
 import { mount, unmount } from '../../runtime/linux/mount.ts';
 import { pause, setLimit } from '../../runtime/linux/process.ts';
 import { addEntropy } from '../../runtime/linux/random.ts';
@@ -74,7 +74,7 @@ export const guest: Machine = {
     setLimit(RLIMIT_NOFILE, OPEN_FILES_SOFT, OPEN_FILES_HARD);
     mountSystem(warn);
     state.namespaceFd = open('/proc/self/ns/mnt', O_RDONLY);
-    guest.i386 = statIfAny('/proc/sys/abi/vsyscall32') !== undefined;
+    guest.i386 = exists('/proc/sys/abi/vsyscall32');
     enableControllers();
     buildTemplate();
     prepareAhead(warn);

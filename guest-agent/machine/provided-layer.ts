@@ -3,7 +3,7 @@
  * part of what the app has written, and nothing has to be copied to the writable disk before the app starts.
  */
 import { NR_llistxattr } from '../../runtime/abi.gen.ts';
-import { changeMode, changeOwner, isDirectory, makeDirectories, makeDirectory, statIfAny, symlink, writeFile } from '../../runtime/linux/files.ts';
+import { changeMode, changeOwner, exists, isDirectory, makeDirectories, makeDirectory, statIfAny, symlink, writeFile } from '../../runtime/linux/files.ts';
 
 /** Something is mounted there, so it must be a directory: a symbolic link of the image in this place would take the mount elsewhere. */
 const MOUNT_POINTS = ['dev', 'proc', 'sys'];
@@ -53,7 +53,7 @@ function provideFiles(layer: string, lower: string, { files, fallbackFiles }: Pr
   for (const [name, content] of fallbackFiles) {
     const status = entryOf(`${lower}/etc/${name}`);
     if (status === undefined) writeFile(`${layer}/etc/${name}`, content, { mode: 0o644 });
-    else if (statIfAny(`${lower}/etc/${name}`) === undefined) linked.set(name, content);
+    else if (!exists(`${lower}/etc/${name}`)) linked.set(name, content);
   }
   return { files: new Map(), fallbackFiles: linked };
 }

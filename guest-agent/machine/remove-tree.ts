@@ -6,7 +6,7 @@
 import { AT_REMOVEDIR, DT_DIR, NR_renameat2, NR_unlinkat, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../../runtime/abi.gen.ts';
 import { check } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { makeDirectory, open, readDirectory, removeDirectory, rename, statIfAny } from '../../runtime/linux/files.ts';
+import { exists, makeDirectory, open, readDirectory, removeDirectory, rename } from '../../runtime/linux/files.ts';
 import { sleep } from '../../runtime/loop.ts';
 
 /** The agent has other things to do, too. */
@@ -18,7 +18,7 @@ export async function removeTree(directory: string): Promise<void> {
   makeDirectory(holder, 0o700);
   const waiting = readDirectory(holder).map(({ name }) => name);
   let nextName = waiting.reduce((next, name) => Math.max(next, Number(name) + 1), 0);
-  if (statIfAny(directory, { followLinks: false }) !== undefined) {
+  if (exists(directory, { followLinks: false })) {
     waiting.push(String(nextName));
     rename(directory, `${holder}/${nextName++}`);
   }

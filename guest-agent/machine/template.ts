@@ -3,7 +3,7 @@
  * ReadOnlyPaths). The agent has time for it while the host answers.
  */
 import { MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY } from '../../runtime/abi.gen.ts';
-import { makeDirectories, makeDirectory, statIfAny, writeFile } from '../../runtime/linux/files.ts';
+import { exists, makeDirectories, makeDirectory, writeFile } from '../../runtime/linux/files.ts';
 import { bind, mount, remountBind } from '../../runtime/linux/mount.ts';
 import { TEMPLATE } from './layout.ts';
 
@@ -30,7 +30,7 @@ export function buildTemplate(): void {
   for (const path of HIDDEN_DIRECTORIES) hide(path, EMPTY_DIRECTORY);
   for (const path of READ_ONLY) {
     const target = TEMPLATE + path;
-    if (statIfAny(target) === undefined) continue;
+    if (!exists(target)) continue;
     bind(target, target);
     remountBind(target, PSEUDO_FLAGS | MS_RDONLY);
   }
@@ -38,7 +38,7 @@ export function buildTemplate(): void {
 
 function hide(path: string, cover: string): void {
   const target = TEMPLATE + path;
-  if (statIfAny(target) === undefined) return;
+  if (!exists(target)) return;
   bind(cover, target);
   remountBind(target, PSEUDO_FLAGS | MS_RDONLY);
 }

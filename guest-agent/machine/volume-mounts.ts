@@ -7,7 +7,7 @@ import {
 } from '../../runtime/abi.gen.ts';
 import { SysError } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { changeMode, changeOwner, isDirectory, makeDirectories, makeDirectory, open, fstat, readDirectory, readLink, statIfAny } from '../../runtime/linux/files.ts';
+import { changeMode, changeOwner, exists, fstat, isDirectory, makeDirectories, makeDirectory, open, readDirectory, readLink, statIfAny } from '../../runtime/linux/files.ts';
 import { attachMountAt, cloneMount, cloneMountOf, mount, setMountAttributes, unmount } from '../../runtime/linux/mount.ts';
 import type { HostShare } from '../../src/wire/messages.ts';
 import type { EmptyVolume } from '../app/manifest.ts';
@@ -35,7 +35,7 @@ export function mountShares(mounts: readonly PlannedMount[], shares: readonly Ho
     if (planned.volume?.kind !== 'host') continue;
     const { tag } = shareOf(planned, shares);
     const directory = `${SHARES}/${tag}`;
-    if (statIfAny(directory) !== undefined) continue;
+    if (exists(directory)) continue;
     makeDirectories(directory);
     mount(directory, { type: 'virtiofs', source: tag, flags: MS_NOSUID | MS_NODEV });
   }
@@ -43,7 +43,7 @@ export function mountShares(mounts: readonly PlannedMount[], shares: readonly Ho
 
 /** Writes back what is still to be written. */
 export function unmountShares(): void {
-  if (statIfAny(SHARES) === undefined) return;
+  if (!exists(SHARES)) return;
   for (const { name } of readDirectory(SHARES)) {
     try {
       unmount(`${SHARES}/${name}`);
@@ -74,7 +74,7 @@ function shareOf({ volume, owner }: PlannedMount, shares: readonly HostShare[]):
 /** Made when it is first used. Its name is what apps share, also those that bring the volume with a mount of their own. */
 function emptyVolumeDirectory({ name, mode, uid, gid }: EmptyVolume): string {
   const directory = `${SCRATCH}/volumes/${name}`;
-  if (statIfAny(directory) !== undefined) return directory;
+  if (exists(directory)) return directory;
   makeDirectories(directory);
   changeMode(directory, mode);
   changeOwner(directory, uid, gid);

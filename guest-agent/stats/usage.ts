@@ -1,6 +1,6 @@
 /** What apps use of the machine, from their cgroups (kernel: Documentation/admin-guide/cgroup-v2.rst). */
 import { SysError } from '../../runtime/linux/errors.ts';
-import { readText, statIfAny } from '../../runtime/linux/files.ts';
+import { exists, readText } from '../../runtime/linux/files.ts';
 import { uptimeMs } from '../../runtime/linux/time.ts';
 import type { AgentMessage, AppUsage } from '../../src/wire/messages.ts';
 
@@ -61,7 +61,7 @@ function ioOf(text: string): Pick<AppUsage, 'readBytes' | 'writtenBytes'> {
   const sums = { readBytes: 0, writtenBytes: 0 };
   for (const line of text.split('\n')) {
     const [device = '', ...pairs] = line.split(' ');
-    if (device === '' || statIfAny(`/sys/dev/block/${device}/dm`) !== undefined) continue;
+    if (device === '' || exists(`/sys/dev/block/${device}/dm`)) continue;
     for (const pair of pairs) {
       if (pair.startsWith('rbytes=')) sums.readBytes += count(pair.slice('rbytes='.length)) ?? 0;
       else if (pair.startsWith('wbytes=')) sums.writtenBytes += count(pair.slice('wbytes='.length)) ?? 0;

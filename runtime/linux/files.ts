@@ -42,10 +42,11 @@ export interface Status {
   special: { major: number; minor: number };
 }
 
-function statxAt(directoryFd: number, path: string, flags: number): Status | SysError {
+/** Or -errno: an error is costly to make, and often it is no news that there is nothing. */
+function statxAt(directoryFd: number, path: string, flags: number): Status | number {
   const buffer = new Uint8Array(sizeof_statx);
   const result = sys.call(NR_statx, directoryFd, path, flags, STATX_BASIC_STATS, buffer);
-  if (result < 0) return new SysError(`stat ${path === '' ? directoryFd : path}`, -result);
+  if (result < 0) return result;
   const view = new DataView(buffer.buffer);
   const u32 = (offset: number): number => view.getUint32(offset, true);
   return {
@@ -63,19 +64,26 @@ function statxAt(directoryFd: number, path: string, flags: number): Status | Sys
   };
 }
 
-function orThrow(status: Status | SysError): Status {
-  if (status instanceof SysError) throw status;
+function orThrow(status: Status | number, subject: string | number): Status {
+  if (typeof status === 'number') throw new SysError(`stat ${subject}`, -status);
   return status;
 }
 
-export const stat = (path: string): Status => orThrow(statxAt(AT_FDCWD, path, 0));
-export const lstat = (path: string): Status => orThrow(statxAt(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW));
-export const fstat = (fd: number): Status => orThrow(statxAt(fd, '', AT_EMPTY_PATH));
+export const stat = (path: string): Status => orThrow(statxAt(AT_FDCWD, path, 0), path);
+export const lstat = (path: string): Status => orThrow(statxAt(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW), path);
+export const fstat = (fd: number): Status => orThrow(statxAt(fd, '', AT_EMPTY_PATH), fd);
 
 /** Undefined when the path does not exist or cannot be looked at. */
 export function statIfAny(path: string, options: { followLinks: boolean } = { followLinks: true }): Status | undefined {
   const status = statxAt(AT_FDCWD, path, options.followLinks ? 0 : AT_SYMLINK_NOFOLLOW);
-  return status instanceof SysError ? undefined : status;
+  return typeof status === 'number' ? undefined : status;
+}
+
+const ignored = new Uint8Array(sizeof_statx);
+
+/** Whether there is something that can be reached. */
+export function exists(path: string, options: { followLinks: boolean } = { followLinks: true }): boolean {
+  return sys.call(NR_statx, AT_FDCWD, path, options.followLinks ? 0 : AT_SYMLINK_NOFOLLOW, 0, ignored) >= 0;
 }
 
 export const isDirectory = (status: Status): boolean => (status.mode & S_IFMT) === S_IFDIR;

@@ -1,5 +1,5 @@
 /** The apps of a mutable pod as the monitor has them: what stage0 asks for is done in the guest, and recorded when it is done. */
-import { statIfAny } from '../../runtime/linux/files.ts';
+import { exists } from '../../runtime/linux/files.ts';
 import type { AgentMessage, HostMessage } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
 import { forgetApp, readAddedApp, recordCreated } from '../pod/directory.ts';
@@ -105,7 +105,7 @@ export class PodApps {
   async #start(name: string): Promise<void> {
     const { process, settings } = this.#known(name);
     // An app that runs or has run is refused by the agent; its records stay as they are.
-    const isNew = [`status/${name}-started`, `status/${name}`].every((path) => statIfAny(path) === undefined);
+    const isNew = [`status/${name}-started`, `status/${name}`].every((path) => !exists(path));
     if (isNew) this.#host.onStart(process, settings);
     try {
       await this.#ask({ type: 'app-start', app: name });

@@ -2,7 +2,7 @@
 import { ENOENT, O_CREAT, O_TRUNC, O_WRONLY } from '../../runtime/abi.gen.ts';
 import { isErrno, SysError } from '../../runtime/linux/errors.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { makeDirectory, open, readText, removeFile, rename, statIfAny, symlink, writeFile } from '../../runtime/linux/files.ts';
+import { exists, makeDirectory, open, readText, removeFile, rename, symlink, writeFile } from '../../runtime/linux/files.ts';
 import { writeJson } from '../../runtime/linux/json-file.ts';
 import { UNVERIFIED, type ExitStatus } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
@@ -52,9 +52,9 @@ export function readPod(): Pod {
     const path = `appsinfo/${app.name}/disk.json`;
     const disk = parseAppDisk(path, readPodFile(path));
     const share = liveRoot(app.name, index);
-    return statIfAny(share.source) === undefined ? { app, disk } : { app, disk, share };
+    return !exists(share.source) ? { app, disk } : { app, disk, share };
   });
-  return { manifest, apps, limits: parsePodLimits(manifest), volumes: [...apps.flatMap(({ share }) => share ?? []), ...parseHostVolumes(manifest)], streams: readStreamSettings(manifest), hasScratchDisk: statIfAny(SCRATCH_PATH) !== undefined, hasTpm: statIfAny(TPM_STATE_PATH) !== undefined };
+  return { manifest, apps, limits: parsePodLimits(manifest), volumes: [...apps.flatMap(({ share }) => share ?? []), ...parseHostVolumes(manifest)], streams: readStreamSettings(manifest), hasScratchDisk: exists(SCRATCH_PATH), hasTpm: exists(TPM_STATE_PATH) };
 }
 
 /** What stage0 has laid down of an app that joins the running pod. */

@@ -1,5 +1,5 @@
 /** What stage0 has prepared for the guest's network cards: network.json of the pod directory. */
-import { readText, statIfAny } from '../../runtime/linux/files.ts';
+import { exists, readText } from '../../runtime/linux/files.ts';
 import type { Network, NetworkInterface } from '../../src/wire/messages.ts';
 import { Stage1Error } from '../error.ts';
 
@@ -13,7 +13,7 @@ export interface GuestNetwork {
 
 /** Null when stage0 has not set up any network. @throws Stage1Error */
 export function readGuestNetwork(): GuestNetwork | null {
-  return statIfAny(GUEST_NETWORK_PATH) === undefined ? null : parseGuestNetwork(readText(GUEST_NETWORK_PATH));
+  return !exists(GUEST_NETWORK_PATH) ? null : parseGuestNetwork(readText(GUEST_NETWORK_PATH));
 }
 
 /** Checks what this program uses itself; the agent checks every field. @throws Stage1Error */

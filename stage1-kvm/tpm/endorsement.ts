@@ -4,7 +4,7 @@
  */
 import { NR_getuid } from '../../runtime/abi.gen.ts';
 import { close } from '../../runtime/linux/fds.ts';
-import { readText, statIfAny } from '../../runtime/linux/files.ts';
+import { exists, readText } from '../../runtime/linux/files.ts';
 import { sleep } from '../../runtime/loop.ts';
 import { toHex } from '../../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../../src/tpm/evidence.ts';
@@ -24,7 +24,7 @@ const RETRY_MS = 50;
 
 /** @throws Stage1Error when the host has no key, or its TPM does not answer */
 export async function endorse(podKeyName: Uint8Array, uuid: string): Promise<PodKeyEndorsement> {
-  if (statIfAny(HOST_STATE) === undefined) throw new Stage1Error('this host has no key yet to vouch for its pods with', 'make it, once: rkt attest init');
+  if (!exists(HOST_STATE)) throw new Stage1Error('this host has no key yet to vouch for its pods with', 'make it, once: rkt attest init');
   for (let attempt = 1; ; attempt++) {
     try {
       const signed = await sign(podKeyName, uuid);

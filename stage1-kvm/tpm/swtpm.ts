@@ -2,7 +2,7 @@
 import { SOCK_STREAM } from '../../runtime/abi.gen.ts';
 import { SysError } from '../../runtime/linux/errors.ts';
 import { close, pipe } from '../../runtime/linux/fds.ts';
-import { changeOwner, readDirectory, statIfAny } from '../../runtime/linux/files.ts';
+import { changeOwner, exists, readDirectory } from '../../runtime/linux/files.ts';
 import { pidfdOpen } from '../../runtime/linux/process.ts';
 import { socketPair } from '../../runtime/linux/sockets.ts';
 import { Stage1Error } from '../error.ts';
@@ -32,7 +32,7 @@ export function tpmUserId(uuid: string): number {
  * @throws Stage1Error
  */
 export function startSwtpm(stateDirectory: string, user: number | null): Swtpm {
-  const program = SWTPM_PATHS.find((candidate) => statIfAny(candidate) !== undefined);
+  const program = SWTPM_PATHS.find((candidate) => exists(candidate));
   if (program === undefined) throw new Stage1Error('swtpm is not installed', 'install it: apt-get install swtpm, or run without a TPM: --tpm=off');
   const [fd, theirs] = socketPair(SOCK_STREAM);
   const errors = pipe();

@@ -1,7 +1,7 @@
 /** The descriptors behind the guest's network cards. */
 import { O_RDWR } from '../../runtime/abi.gen.ts';
 import { setCloseOnExec } from '../../runtime/linux/fds.ts';
-import { open, statIfAny } from '../../runtime/linux/files.ts';
+import { exists, open } from '../../runtime/linux/files.ts';
 import { Stage1Error } from '../error.ts';
 import type { PodNetwork } from '../options.ts';
 import type { GuestNetwork } from '../pod/guest-network.ts';
@@ -26,7 +26,7 @@ export function networkCards(network: PodNetwork, { guestNetwork, accelerator }:
     if (mac === undefined) throw new Stage1Error(`network.json: there is no interface "${tap.name}"`);
     for (const fd of tap.fds) setCloseOnExec(fd);
     // The kernel's own virtio back end pays where the guest's notifications reach the kernel anyway.
-    const vhostFds = accelerator === 'kvm' && statIfAny(VHOST_NET) !== undefined ? tap.fds.map(() => open(VHOST_NET, O_RDWR)) : [];
+    const vhostFds = accelerator === 'kvm' && exists(VHOST_NET) ? tap.fds.map(() => open(VHOST_NET, O_RDWR)) : [];
     fds.push(...tap.fds, ...vhostFds);
     return { kind: 'tap', mac, fds: tap.fds, vhostFds };
   });

@@ -1,7 +1,7 @@
 /** Finds and starts QEMU. */
 import { ENOENT } from '../../runtime/abi.gen.ts';
 import { isErrno, SysError } from '../../runtime/linux/errors.ts';
-import { statIfAny } from '../../runtime/linux/files.ts';
+import { exists } from '../../runtime/linux/files.ts';
 import { Stage1Error } from '../error.ts';
 import { startJailed, type JailedProcess } from '../jail.ts';
 
@@ -16,7 +16,7 @@ export function podUserId(uuid: string): number {
 
 /** @throws Stage1Error naming the package to install */
 export function findQemu(): string {
-  const path = QEMU_PATHS.find((candidate) => statIfAny(candidate) !== undefined);
+  const path = QEMU_PATHS.find((candidate) => exists(candidate));
   if (path === undefined) throw new Stage1Error('qemu-system-x86_64 is not installed', 'install it: apt-get install qemu-system-x86');
   return path;
 }

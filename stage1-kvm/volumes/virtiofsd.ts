@@ -1,5 +1,5 @@
 /** virtiofsd as Debian 12 has it (C, part of QEMU 7.2) and as later releases have it (Rust): which is here, and what it is told. */
-import { statIfAny } from '../../runtime/linux/files.ts';
+import { exists } from '../../runtime/linux/files.ts';
 import { Stage1Error } from '../error.ts';
 
 interface Program {
@@ -38,7 +38,7 @@ const PROGRAMS: readonly Program[] = [
 
 /** @throws Stage1Error naming the package to install */
 export function findVirtiofsd(): Program {
-  const program = PROGRAMS.find(({ path }) => statIfAny(path) !== undefined);
+  const program = PROGRAMS.find(({ path }) => exists(path));
   if (program === undefined) throw new Stage1Error('virtiofsd is not installed, and volumes of kind "host" need it', 'install it: apt-get install qemu-system-common (Debian 12) or virtiofsd (later)');
   return program;
 }
