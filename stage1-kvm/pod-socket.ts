@@ -3,7 +3,10 @@ import { EPOLLIN } from '../runtime/abi.gen.ts';
 import { close } from '../runtime/linux/fds.ts';
 import { changeMode, removeFile } from '../runtime/linux/files.ts';
 import { accept, listenUnix } from '../runtime/linux/sockets.ts';
-import { unwatch, watch } from '../runtime/loop.ts';
+import { after, unwatch, watch, type TimerHandle } from '../runtime/loop.ts';
+
+/** A client that cannot be accepted, for want of descriptors, would be announced again and again. */
+const RETRY_MS = 100;
 
 /**
  * @param path relative to the pod directory, which is where the monitor runs: addresses of sockets are short
@@ -15,22 +18,23 @@ export function servePodSocket(path: string, onClient: (fd: number) => void, lis
   removeFile(path);
   const listener = listen();
   changeMode(path, 0o600);
-  watch(listener, EPOLLIN, () => {
-    const fd = acceptIfAny(listener);
+  let pause: TimerHandle | undefined;
+  const serve = (): void => watch(listener, EPOLLIN, () => {
+    let fd: number | undefined;
+    try {
+      fd = accept(listener);
+    } catch {
+      unwatch(listener);
+      pause = after(RETRY_MS, serve);
+      return;
+    }
     if (fd !== undefined) onClient(fd);
   });
+  serve();
   return () => {
+    pause?.cancel();
     unwatch(listener);
     close(listener);
     removeFile(path);
   };
-}
-
-function acceptIfAny(listener: number): number | undefined {
-  try {
-    return accept(listener);
-  } catch {
-    // The client has gone already, or there are no descriptors left: it will find out.
-    return undefined;
-  }
 }

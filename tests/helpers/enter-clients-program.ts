@@ -1,17 +1,19 @@
 /** Clients of enter.sock, with an agent that this program plays itself: prints one JSON object that enter-clients.test.ts judges. */
 import '../../runtime/sys.ts';
-import { SIGPIPE } from '../../runtime/abi.gen.ts';
-import { writeAll } from '../../runtime/linux/fds.ts';
+import { NR_clock_gettime, RLIMIT_NOFILE, SIGPIPE } from '../../runtime/abi.gen.ts';
+import { close, duplicate, writeAll } from '../../runtime/linux/fds.ts';
 import { changeDirectory } from '../../runtime/linux/files.ts';
-import { exit } from '../../runtime/linux/process.ts';
+import { exit, setLimit } from '../../runtime/linux/process.ts';
 import { blockSignals } from '../../runtime/linux/signals.ts';
 import { connectUnix } from '../../runtime/linux/sockets.ts';
 import { runLoop, sleep } from '../../runtime/loop.ts';
+import { encodeFrame } from '../../src/wire/frame.ts';
 import type { AgentMessage, HostMessage } from '../../src/wire/messages.ts';
 import { EnterClients, ENTER_SOCKET } from '../../stage1-kvm/enter/clients.ts';
 import { FrameChannel } from '../../stage1-kvm/frame-channel.ts';
 
 const SETTLED_MS = 20;
+const STARVED_MS = 400;
 
 interface Client {
   channel: FrameChannel;
@@ -91,7 +93,38 @@ async function observe(): Promise<Record<string, unknown>> {
   nonsense.channel.send({ type: 'exec', request: 1, app: 7, argv: '\ud800' } as unknown as HostMessage);
   await sleep(SETTLED_MS);
   observed['nonsense'] = sent.at(-1);
+
+  observed['withoutDescriptors'] = await withoutDescriptors();
   return observed;
+}
+
+/** A client comes while no descriptor is left for it. */
+async function withoutDescriptors(): Promise<Record<string, unknown>> {
+  const client = connectUnix(ENTER_SOCKET);
+  const MORE = 1024n;
+  setLimit(RLIMIT_NOFILE, BigInt(client) + 1n, MORE);
+  const taken: number[] = [];
+  try {
+    for (;;) taken.push(duplicate(client));
+  } catch {
+    // that was the last one
+  }
+  const before = cpuMs();
+  await sleep(STARVED_MS);
+  const busyMs = cpuMs() - before;
+  for (const fd of taken) close(fd);
+  setLimit(RLIMIT_NOFILE, MORE, MORE);
+  writeAll(client, encodeFrame({ type: 'exec', request: 1, app: 'app', argv: ['late'], env: {}, stdio: { kind: 'streams', stdin: false } }));
+  const isServed = (): boolean => sent.some((message) => message.type === 'exec' && message.argv[0] === 'late');
+  for (let looks = 500; looks > 0 && !isServed(); looks--) await sleep(SETTLED_MS);
+  return { isBusy: busyMs > STARVED_MS / 2, servedLater: isServed() };
+}
+
+function cpuMs(): number {
+  const CLOCK_PROCESS_CPUTIME_ID = 2;
+  const time = new BigInt64Array(2);
+  sys.call(NR_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, time);
+  return Number(time[0]) * 1000 + Number(time[1]) / 1e6;
 }
 
 blockSignals([SIGPIPE]);

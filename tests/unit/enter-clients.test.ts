@@ -24,6 +24,7 @@ t.test('clients of enter, and an agent that is not well-meaning', async (t) => {
     flooded: { heard: 4, isOver: true, last: { type: 'signal', process: 1003, signal: 1 } },
     lengthy: { heard: 0, isOver: true },
     nonsense: { type: 'exec', app: 7 },
+    withoutDescriptors: { isBusy: false, servedLater: true },
   });
   t.match(observed['heard'], [
     [{ type: 'failed', request: 1, message: 'no' }],
