@@ -7,7 +7,7 @@ import { duplicate } from '../runtime/linux/fds.ts';
 import { giveWay, hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
-import { after, runLoop, sleep, soon } from '../runtime/loop.ts';
+import { after, runLoop, sleep } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
@@ -445,7 +445,7 @@ export class Agent {
     streams?.announceRest();
     connection.send({ type: 'exited', process: id, app: app.name, status, oomKilled: false, uptimeMs: uptimeMs() });
     // When the host has that, which it waits for.
-    soon(() => {
+    after(0, () => {
       streams?.finish(() => {
         this.#processes.delete(id);
       });

@@ -3,9 +3,9 @@
  * between clone3 and execve. The app's main process, its event handlers and `enter` all pass through here.
  */
 import {
-  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_getgroups, NR_getresgid, NR_getresuid, NR_ioctl, NR_openat, NR_prctl, NR_prlimit64, NR_seccomp,
-  NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS,
-  PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGKILL, TIOCSCTTY,
+  AT_FDCWD, CAP_LAST_CAP, CLONE_NEWCGROUP, CLONE_NEWNS, NR_chdir, NR_close_range, NR_dup3, NR_execve, NR_getgroups, NR_getresgid, NR_getresuid, NR_ioctl,
+  NR_openat, NR_prctl, NR_prlimit64, NR_seccomp, NR_setgroups, NR_setns, NR_setresgid, NR_setresuid, NR_setsid, NR_umask, NR_unshare, NR_write, O_WRONLY,
+  PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGKILL, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
 import { IGNORE_FAILURE, type Operation } from '../runtime/sys.ts';

@@ -62,11 +62,6 @@ export function after(delayMs: number, run: () => void): TimerHandle {
   };
 }
 
-/** Runs `run` when what is going on has returned, before the loop waits again. */
-export function soon(run: () => void): void {
-  void Promise.resolve().then(run);
-}
-
 export const sleep = (delayMs: number): Promise<void> => new Promise((resolve) => void after(delayMs, resolve));
 
 /** Resolves with the events of the first report, then stops watching. */

@@ -18,21 +18,9 @@ export function reapChild(pid: number, flags: number = WNOHANG): ProcessEnd | un
   return end;
 }
 
-/** Kills it, unless it has ended, and waits until nothing of it is left. */
-export function endChild(pid: number): void {
-  endAll([pid].filter((child) => children.has(child)));
-}
-
-/** The end of this program. */
+/** The end of this program, and of them. */
 export function leave(code: number): never {
-  endAll([...children]);
+  for (const pid of children) kill(pid, SIGKILL);
+  for (const pid of children) reapChild(pid, 0);
   exit(code);
-}
-
-function endAll(pids: readonly number[]): void {
-  for (const pid of pids) kill(pid, SIGKILL);
-  for (const pid of pids) {
-    reap(pid, 0);
-    children.delete(pid);
-  }
 }

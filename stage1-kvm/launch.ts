@@ -6,7 +6,6 @@ import { fstat, open, readAt, readText } from '../runtime/linux/files.ts';
 import { memfd } from '../runtime/linux/memory.ts';
 import { socketPair } from '../runtime/linux/sockets.ts';
 import { chooseAccelerator } from './accelerator/choose.ts';
-import { endChild } from './children.ts';
 import { Stage1Error } from './error.ts';
 import type { RunOptions } from './options.ts';
 import { INSPECTED_SERIAL, readInspectedPod } from './pod/inspected.ts';
@@ -93,7 +92,7 @@ export function planPod(options: RunOptions): PodPlan {
 
 /**
  * @param onFault the guest broke the rules of its vsock device
- * @throws Stage1Error, and what measuring throws: then nothing of the guest has run
+ * @throws Stage1Error, and what measuring throws: then nothing of the guest has run, and what was started ends with this program
  */
 export function launchPod(options: RunOptions, onFault: (fault: Error) => void): LaunchedPod {
   const plan = planPod(options);
@@ -117,7 +116,7 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
   const nullFd = open('/dev/null', O_WRONLY);
   const [qmpFd, qemuQmpFd] = machine.hotPlug ? socketPair(SOCK_STREAM) : [null, null];
   const bootFds = [...(qemuQmpFd === null ? [] : [qemuQmpFd]), kernelFd, initramfsFd, plan.firmwareFd, console.writeEnd, nullFd, ...diskFds, ...cardFds];
-  let qemuPid: number | null = null;
+  let qemuPid: number;
   try {
     qemuPid = startQemu({
       program: plan.program,
@@ -134,7 +133,6 @@ export function launchPod(options: RunOptions, onFault: (fault: Error) => void):
     // QEMU has not come to its guest: it waits for an answer of its TPM.
     if (tpm !== null) tpm.measureHost(facts!);
   } catch (error) {
-    if (qemuPid !== null) endChild(qemuPid);
     transport.close();
     throw error;
   }

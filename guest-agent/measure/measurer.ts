@@ -4,21 +4,10 @@
  */
 import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import { concatBytes, toHex } from '../../src/tpm/bytes.ts';
-import { executeSync, type TpmCommand, type TpmTransport } from '../../src/tpm/command.ts';
-import { preparePcrExtend } from '../../src/tpm/commands/pcr.ts';
-import { POD_BANKS, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
+import { executeSync, type TpmTransport } from '../../src/tpm/command.ts';
+import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
 import { eventOf, type Measurement } from '../../src/tpm/measurements.ts';
 import { openTpm, type TpmDevice } from './tpm-device.ts';
-
-/** By PCR. */
-const extensions = new Map<number, (digests: readonly TaggedDigest[]) => TpmCommand<void>>();
-
-function extend(pcr: number, digests: readonly TaggedDigest[]): TpmCommand<void> {
-  const known = extensions.get(pcr);
-  if (known !== undefined) return known(digests);
-  extensions.set(pcr, preparePcrExtend(pcr, POD_BANKS));
-  return extend(pcr, digests);
-}
 
 export interface MeasurerOptions {
   /** What the host has measured before the guest ran. */
@@ -54,7 +43,7 @@ export class Measurer {
     const events = measurements.map((measurement) => eventOf(measurement, NATIVE_HASHES));
     this.#options.announce(events.map(({ record }) => toHex(record)));
     for (const { pcr, digests, record } of events) {
-      executeSync((command) => this.#tpm.transact(command), extend(pcr, digests));
+      executeSync((command) => this.#tpm.transact(command), pcrExtend(pcr, digests));
       this.#append(record);
     }
   }
@@ -66,7 +55,7 @@ export class Measurer {
    */
   begin(measurement: Measurement, isExpected: boolean): () => void {
     const { pcr, digests, record } = eventOf(measurement, NATIVE_HASHES);
-    const command = extend(pcr, digests);
+    const command = pcrExtend(pcr, digests);
     let answer: (() => Uint8Array) | undefined = this.#tpm.begin(command.bytes);
     // The host holds the command back until it has been told.
     if (!isExpected) this.#options.announce([toHex(record)]);

@@ -52,7 +52,7 @@ export function readPod(): Pod {
     const path = `appsinfo/${app.name}/disk.json`;
     const disk = parseAppDisk(path, readPodFile(path));
     const share = liveRoot(app.name, index);
-    return !exists(share.source) ? { app, disk } : { app, disk, share };
+    return exists(share.source) ? { app, disk, share } : { app, disk };
   });
   return { manifest, apps, limits: parsePodLimits(manifest), volumes: [...apps.flatMap(({ share }) => share ?? []), ...parseHostVolumes(manifest)], streams: readStreamSettings(manifest), hasScratchDisk: exists(SCRATCH_PATH), hasTpm: exists(TPM_STATE_PATH) };
 }

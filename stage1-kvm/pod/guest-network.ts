@@ -13,7 +13,7 @@ export interface GuestNetwork {
 
 /** Null when stage0 has not set up any network. @throws Stage1Error */
 export function readGuestNetwork(): GuestNetwork | null {
-  return !exists(GUEST_NETWORK_PATH) ? null : parseGuestNetwork(readText(GUEST_NETWORK_PATH));
+  return exists(GUEST_NETWORK_PATH) ? parseGuestNetwork(readText(GUEST_NETWORK_PATH)) : null;
 }
 
 /** Checks what this program uses itself; the agent checks every field. @throws Stage1Error */

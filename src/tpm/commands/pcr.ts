@@ -1,11 +1,9 @@
 /** Reading and extending PCRs. */
 import { RktError } from '../../error.ts';
 import { ByteWriter } from '../bytes.ts';
-import { execute, NO_PASSWORD, nothing, tpmCommand, type TpmCommand, type TpmTransport } from '../command.ts';
-import { TPM_ST } from '../constants.ts';
+import { execute, NO_PASSWORD, nothing, TPM_HEADER_BYTES, tpmCommand, type TpmCommand, type TpmTransport } from '../command.ts';
 import { HASH_ALGORITHMS, type HashName, type TaggedDigest } from '../hash-algorithms.ts';
 import { encodePcrSelections, readPcrSelections, type PcrSelection } from '../pcr-selection.ts';
-import { TPM_RC } from '../response-code.ts';
 
 /** Values by bank and PCR. */
 export type PcrBanks = Map<HashName, Map<number, Uint8Array>>;
@@ -39,40 +37,35 @@ export function pcrRead(selections: readonly PcrSelection[]): TpmCommand<PcrRead
   });
 }
 
-/** Header, size of the parameters, an empty nonce, attributes, an empty authorization. */
-const BARE_SUCCESS_BYTES = 10 + 4 + 2 + 1 + 2;
-
 /** Extends all banks that are given at once: never one without the other. */
 export function pcrExtend(pcr: number, digests: readonly TaggedDigest[]): TpmCommand<void> {
-  return preparePcrExtend(pcr, digests.map(({ algorithm }) => algorithm))(digests);
+  const blank = blankExtend(digests.map(({ algorithm }) => algorithm));
+  const bytes = blank.bytes.slice();
+  new DataView(bytes.buffer).setUint32(TPM_HEADER_BYTES, pcr);
+  // The digests are the end of the command, an algorithm's number before each.
+  let end = bytes.length;
+  for (const { algorithm, digest } of digests.toReversed()) {
+    const { sizeBytes } = HASH_ALGORITHMS[algorithm];
+    if (digest.length !== sizeBytes) throw new RangeError(`a digest of ${algorithm} has ${sizeBytes} bytes, not ${digest.length}`);
+    bytes.set(digest, end - sizeBytes);
+    end -= 2 + sizeBytes;
+  }
+  return { ...blank, bytes };
 }
 
-/** For one that extends the same PCR often, where encoding a command takes longer than its execution. @returns takes digests of these algorithms, in this order */
-export function preparePcrExtend(pcr: number, algorithms: readonly HashName[]): (digests: readonly TaggedDigest[]) => TpmCommand<void> {
+/** By the algorithms in their order, of which a program uses one or two lists. */
+const blanks = new Map<string, TpmCommand<void>>();
+
+/** For PCR 0, with digests of zeros: in a guest under emulation encoding a command takes longer than its execution. */
+function blankExtend(algorithms: readonly HashName[]): TpmCommand<void> {
+  const key = algorithms.join(' ');
+  const known = blanks.get(key);
+  if (known !== undefined) return known;
   const parameters = new ByteWriter('big').u32(algorithms.length);
   for (const algorithm of algorithms) parameters.u16(HASH_ALGORITHMS[algorithm].id).raw(new Uint8Array(HASH_ALGORITHMS[algorithm].sizeBytes));
-  const blank = tpmCommand('PCR_Extend', { handles: [pcr], authorizations: [NO_PASSWORD], parameters: parameters.bytes }, nothing);
-  return (digests) => {
-    if (digests.length !== algorithms.length) throw new RangeError(`${digests.length} digests for ${algorithms.length} algorithms`);
-    const bytes = blank.bytes.slice();
-    // The digests are the end of the command, an algorithm's number before each.
-    let end = bytes.length;
-    for (let i = algorithms.length - 1; i >= 0; i--) {
-      const { algorithm, digest } = digests[i]!;
-      const { sizeBytes } = HASH_ALGORITHMS[algorithms[i]!];
-      if (algorithm !== algorithms[i] || digest.length !== sizeBytes) throw new RangeError(`a digest of ${algorithms[i]} has ${sizeBytes} bytes; got ${digest.length} of ${algorithm}`);
-      bytes.set(digest, end - sizeBytes);
-      end -= 2 + sizeBytes;
-    }
-    return { ...blank, bytes, decode: (response) => (isBareSuccess(response) ? undefined : blank.decode(response)) };
-  };
-}
-
-/** The one answer to a successful command with an empty password that returns nothing; read at once, it is the most frequent. */
-function isBareSuccess(response: Uint8Array): boolean {
-  if (response.length !== BARE_SUCCESS_BYTES) return false;
-  const view = new DataView(response.buffer, response.byteOffset);
-  return view.getUint16(0) === TPM_ST.sessions && view.getUint32(2) === BARE_SUCCESS_BYTES && view.getUint32(6) === TPM_RC.success && view.getUint32(10) === 0 && view.getUint16(14) === 0 && view.getUint16(17) === 0;
+  const blank = tpmCommand('PCR_Extend', { handles: [0], authorizations: [NO_PASSWORD], parameters: parameters.bytes }, nothing);
+  blanks.set(key, blank);
+  return blank;
 }
 
 /** Only 16 and 23 can be reset from the locality that a guest has. */
