@@ -11,7 +11,7 @@ export interface CommandOptions {
   package?: string;
 }
 
-/** How much of a failed program's output its error message shows. */
+/** How much of what a failed program wrote its error message shows. */
 const SHOWN_LINES = 15;
 
 /**
@@ -25,18 +25,18 @@ export async function run(program: string, args: readonly string[], options: Com
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output: string[] = [];
-  const recent: string[] = [];
-  const keepRecent = (line: string): void => {
-    recent.push(line);
-    if (recent.length > SHOWN_LINES) recent.shift();
+  const recent: Record<'stdout' | 'stderr', string[]> = { stdout: [], stderr: [] };
+  const keepRecent = (stream: keyof typeof recent, line: string): void => {
+    recent[stream].push(line);
+    if (recent[stream].length > SHOWN_LINES) recent[stream].shift();
   };
   createInterface({ input: child.stdout }).on('line', (line) => {
     // A long build's output would only fill memory: who watches its lines does not want it back.
     if (options.onLine === undefined) output.push(line);
     else options.onLine(line);
-    keepRecent(line);
+    keepRecent('stdout', line);
   });
-  createInterface({ input: child.stderr }).on('line', keepRecent);
+  createInterface({ input: child.stderr }).on('line', (line) => keepRecent('stderr', line));
   const exit = await new Promise<string>((resolve, reject) => {
     child.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') return reject(error);
@@ -45,6 +45,10 @@ export async function run(program: string, args: readonly string[], options: Com
     });
     child.on('close', (code, signal) => resolve(code === null ? `ended by ${signal}` : code === 0 ? '' : `exit status ${code}`));
   });
-  if (exit !== '') throw new RktError('IO', `${program} ${args.slice(0, 3).join(' ')}: ${exit}\n${recent.join('\n')}`);
+  if (exit !== '') {
+    // A compiler's complaint is long out of stdout's last lines when the other compilers are done.
+    const words = recent.stderr.length > 0 ? recent.stderr : recent.stdout;
+    throw new RktError('IO', `${program} ${args.slice(0, 3).join(' ')}: ${exit}\n${words.join('\n')}`);
+  }
   return output.join('\n');
 }

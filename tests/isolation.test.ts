@@ -225,6 +225,32 @@ t.test('limits of processes, kernel parameters, weights; system call sets; where
   t.match(filtered.stdout.toString(), /few\[\d+\]: .*can't fork/);
 });
 
+// The pod's kernel lets processes share a filter of equal instructions (kernel-config/patches/0007).
+t.test('each app keeps its own system call filter, whoever else is started in between', async (t) => {
+  const host = makeHost('filters');
+  t.teardown(host.close);
+  const uuidFile = join(host.workDir, 'uuid');
+  const image = busyboxImage();
+  const app = (name: string, seccomp: string): string[] => [image, `--name=${name}`, `--seccomp=${seccomp}`, '--exec', '/bin/sleep', '--', '1000', '---'];
+  const { ended } = host.start([
+    'run', '--net=none', `--uuid-file-save=${uuidFile}`,
+    ...app('links', 'mode=remove,errno=EXDEV,symlink,symlinkat'), ...app('pipes', 'mode=remove,errno=ENOTTY,mknod,mknodat'), ...app('free', 'mode=retain,@appc.io/all'),
+  ]);
+  const uuid = await eventually('the pod is ready', () => readyPod(host, uuidFile));
+  const script = 'grep -E "^Seccomp_filters" /proc/self/status; rm -f /tmp/l /tmp/p; ln -s l /tmp/l 2>&1; mkfifo /tmp/p 2>&1; echo end';
+  const expected: Record<string, string> = {
+    links: 'Seccomp_filters:\t1\nln: /tmp/l: Invalid cross-device link\nend\n',
+    pipes: 'Seccomp_filters:\t1\nmkfifo: /tmp/p: Inappropriate ioctl for device\nend\n',
+    free: 'Seccomp_filters:\t0\nend\n',
+  };
+  for (const name of ['links', 'links', 'pipes', 'links', 'free', 'links', 'pipes', 'pipes', 'free']) {
+    const { stdout } = await host.rkt(['enter', `--app=${name}`, uuid, '/bin/sh', '-c', script]);
+    t.equal(stdout.toString(), expected[name], name);
+  }
+  await host.rkt(['stop', '--force', uuid]);
+  await ended;
+});
+
 t.test('event handlers run whatever becomes of the app; what cannot be started says why', async (t) => {
   const host = makeHost('handlers');
   t.teardown(host.close);
