@@ -7,7 +7,7 @@ import { duplicate } from '../runtime/linux/fds.ts';
 import { giveWay, hasChildren, kill, pause } from '../runtime/linux/process.ts';
 import { blockSignals } from '../runtime/linux/signals.ts';
 import { uptimeMs } from '../runtime/linux/time.ts';
-import { after, runLoop, sleep } from '../runtime/loop.ts';
+import { after, runLoop, sleep, type TimerHandle } from '../runtime/loop.ts';
 import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
@@ -58,6 +58,8 @@ export class Agent {
   readonly #connections = new Set<ControlConnection>();
   /** The connection that sent `start`. */
   #owner: ControlConnection | undefined;
+  /** Cancelled by `start`: each timer costs every event a look at the clock. */
+  #hostTimeout: TimerHandle | undefined;
   readonly #processes = new Map<ProcessId, Addressable>();
   readonly #forwarder = new Forwarder(() => this.#sealed);
   readonly #exchange = new StreamExchange({
@@ -94,14 +96,20 @@ export class Agent {
       // From here on the host is on its way: what follows costs nobody time.
       this.#machine.boot((message) => this.#warn(message));
       startReaping();
-      after(HOST_TIMEOUT_MS, () => this.#checkForHost());
+      this.#hostTimeout = after(HOST_TIMEOUT_MS, () => this.#checkForHost());
     } catch (error) {
       this.#fatal(error);
     }
   }
 
+  #belongTo(connection: ControlConnection): void {
+    this.#owner = connection;
+    this.#phase = 'running';
+    this.#hostTimeout?.cancel();
+  }
+
   #checkForHost(): void {
-    if (this.#owner !== undefined || this.#connections.size > 0) return;
+    if (this.#connections.size > 0) return;
     this.#machine.log('no host has connected');
     this.#machine.powerOff();
   }
@@ -205,8 +213,7 @@ export class Agent {
       connection.send({ type: 'failed', step: 'start', message: 'the pod has been started already' });
       return;
     }
-    this.#owner = connection;
-    this.#phase = 'running';
+    this.#belongTo(connection);
     this.#runPod(start).catch((error: unknown) => this.#fatal(error));
   }
 
@@ -471,8 +478,7 @@ export class Agent {
       connection.send({ type: 'failed', step: 'inspect', message: 'the pod has been started already' });
       return;
     }
-    this.#owner = connection;
-    this.#phase = 'running';
+    this.#belongTo(connection);
     this.#machine.inspect(message).then(
       (rootFd) => {
         this.#inspected = { app: message.app, rootFd };

@@ -8,7 +8,7 @@ import {
   PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGKILL, TIOCSCTTY,
 } from '../runtime/abi.gen.ts';
 import { unblockSignals } from '../runtime/linux/signals.ts';
-import { IGNORE_FAILURE, type Operation } from '../runtime/sys.ts';
+import { IGNORE_FAILURE, type Operation, type PreparedOperation } from '../runtime/sys.ts';
 import type { Rlimit } from './app/rlimits.ts';
 
 /** What holds for every process of one app. */
@@ -53,6 +53,8 @@ export interface ConfinementStep {
   detail?: string;
   exitCode: number;
   operation: Operation;
+  /** The same, for what every process of an app does. */
+  prepared?: PreparedOperation;
 }
 
 /** systemd.exec(5), "Process Exit Codes". */
@@ -111,9 +113,14 @@ function commonSteps(confinement: Confinement): CommonSteps {
   if (confinement.noNewPrivileges) last.add('noNewPrivileges', 'no new privileges', [NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
   // Last, so that the filter need not allow the steps above.
   if (confinement.seccomp !== null) last.add('seccomp', 'seccomp', [NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, confinement.seccomp]);
-  const steps = { before: before.steps, inside: inside.steps, last: last.steps };
+  const steps = { before: before.steps.map(prepare), inside: inside.steps.map(prepare), last: last.steps.map(prepare) };
   common.set(confinement, steps);
   return steps;
+}
+
+function prepare(step: ConfinementStep): ConfinementStep {
+  const isFixed = step.operation.every((argument) => typeof argument === 'number' || argument === null || ArrayBuffer.isView(argument));
+  return isFixed ? { ...step, prepared: sys.prepare(step.operation) } : step;
 }
 
 function streamSteps({ stdio, controllingTerminal }: Program): ConfinementStep[] {

@@ -17,6 +17,9 @@ export interface ResultOf {
  */
 export type Operation = readonly [nr: number, ...args: (Argument | ResultOf | readonly string[])[]];
 
+/** What sys.prepare has made of an operation; the buffers of that one must stay referenced. */
+export type PreparedOperation = Uint8Array;
+
 export const IGNORE_FAILURE = 0x10000;
 
 export interface Sys {
@@ -28,7 +31,9 @@ export interface Sys {
    * `pid` is the number the child gets; 0 or none: the kernel chooses.
    * Returns the pid; -errno when there is no child; 0 when operation failure[0] failed with errno failure[1].
    */
-  spawn(flags: number, cgroupFd: number, operations: readonly Operation[], failure: Int32Array, pid?: number): number;
+  spawn(flags: number, cgroupFd: number, operations: readonly (Operation | PreparedOperation)[], failure: Int32Array, pid?: number): number;
+  /** For operations of many lists: of numbers and buffers only, and not of earlier operations' results. */
+  prepare(operation: Operation): PreparedOperation;
   /** The buffer must stay referenced for as long as the kernel may use the address: see pointTo. */
   address(buffer: Bytes): number;
   /** View of memory at most 2^31-1 bytes long, owned by nobody: detach the buffer before unmapping. */

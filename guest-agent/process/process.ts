@@ -62,7 +62,7 @@ export interface RunningProcess {
 export function startProcess(options: StartOptions): RunningProcess {
   const { confinement, program, cgroupFd, pid: wanted, onEnd } = options;
   const steps = confine(confinement, program);
-  const operations = steps.map((step) => step.operation);
+  const operations = steps.map((step) => step.prepared ?? step.operation);
   options.beforeStart?.();
   const result = spawn(operations, { cgroupFd, ...(wanted === undefined ? {} : { pid: wanted }) });
   if (result.kind === 'failed') {

@@ -40,13 +40,9 @@ static JSValue js_utf8(JSContext *ctx, JSValueConst this_value, int argc, JSValu
     const char *text = JS_ToCStringLen(ctx, &length, argv[0]);
     (void)this_value, (void)argc;
     if (!text) return JS_EXCEPTION;
-    JSValue buffer = JS_NewArrayBufferCopy(ctx, (const uint8_t *)text, length + 1);
+    JSValue bytes = new_bytes(ctx, (const uint8_t *)text, length + 1);
     JS_FreeCString(ctx, text);
-    if (JS_IsException(buffer)) return buffer;
-    JSValue arguments[3] = { buffer, JS_UNDEFINED, JS_UNDEFINED };
-    JSValue array = JS_NewTypedArray(ctx, 3, (JSValueConst *)arguments, JS_TYPED_ARRAY_UINT8);
-    JS_FreeValue(ctx, buffer);
-    return array;
+    return bytes;
 }
 
 // text(bytes): malformed UTF-8 becomes U+FFFD
@@ -196,7 +192,7 @@ static void add_bindings(JSContext *ctx, int argc, char **argv) {
         JSCFunction *function;
         int arguments;
     } bindings[] = {
-        { "call", js_syscall, 7 }, { "spawn", js_spawn, 4 }, { "address", js_address, 1 }, { "map", js_map, 2 },
+        { "call", js_syscall, 7 }, { "spawn", js_spawn, 4 }, { "prepare", js_prepare, 1 }, { "address", js_address, 1 }, { "map", js_map, 2 },
         { "detach", js_detach, 1 }, { "utf8", js_utf8, 1 }, { "text", js_text, 1 }, { "environment", js_environment, 0 },
         { "hooks", js_hooks, 2 }, { "hash", js_hash, 2 }, { "hex", js_hex, 1 }, { "unhex", js_unhex, 2 },
         { "lines", js_lines, 5 },

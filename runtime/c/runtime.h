@@ -33,6 +33,9 @@ static inline long raw_syscall(long nr, long a, long b, long c, long d, long e, 
 // The memory of a typed array or ArrayBuffer; NULL with an exception pending if `value` is neither.
 uint8_t *bytes_of(JSContext *ctx, JSValueConst value, size_t *length);
 
+// A Uint8Array of a copy.
+JSValue new_bytes(JSContext *ctx, const uint8_t *bytes, size_t length);
+
 // A number, bigint, null/undefined (0), boolean or byte buffer (its address). -1 with an exception pending otherwise.
 int scalar_argument(JSContext *ctx, JSValueConst value, long *out);
 
@@ -42,6 +45,7 @@ const char *path_argument(JSContext *ctx, JSValueConst value);
 
 JSValue js_syscall(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
+JSValue js_prepare(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 JSValue js_lines(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 JSValue js_hash(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv);
 

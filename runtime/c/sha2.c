@@ -90,10 +90,5 @@ JSValue js_hash(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst 
     uint8_t *bytes = bytes_of(ctx, argv[1], &length);
     if (!bytes) return JS_EXCEPTION;
     (bits == 256 ? hash256 : hash384)(bytes, length, digest);
-    JSValue buffer = JS_NewArrayBufferCopy(ctx, digest, (size_t)bits / 8);
-    if (JS_IsException(buffer)) return buffer;
-    JSValue arguments[3] = { buffer, JS_UNDEFINED, JS_UNDEFINED };
-    JSValue array = JS_NewTypedArray(ctx, 3, (JSValueConst *)arguments, JS_TYPED_ARRAY_UINT8);
-    JS_FreeValue(ctx, buffer);
-    return array;
+    return new_bytes(ctx, digest, (size_t)bits / 8);
 }

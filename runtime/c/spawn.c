@@ -89,8 +89,17 @@ static const char *keep_text(JSContext *ctx, struct kept *kept, JSValueConst val
     return text;
 }
 
+// By their atoms, because a list has dozens of them. There is one context.
+static JSAtom length_name, result_name;
+
+static void name_properties(JSContext *ctx) {
+    if (length_name != JS_ATOM_NULL) return;
+    length_name = JS_NewAtom(ctx, "length");
+    result_name = JS_NewAtom(ctx, "result");
+}
+
 static int array_length(JSContext *ctx, JSValueConst array, int32_t *length) {
-    JSValue value = JS_GetPropertyStr(ctx, array, "length");
+    JSValue value = JS_GetProperty(ctx, array, length_name);
     return JS_ToInt32(ctx, length, value);
 }
 
@@ -123,7 +132,7 @@ static int vector_argument(JSContext *ctx, struct kept *kept, JSValueConst array
 
 // { result: n }
 static int result_argument(JSContext *ctx, JSValueConst value, int index, long *out) {
-    JSValue property = JS_GetPropertyStr(ctx, value, "result");
+    JSValue property = JS_GetProperty(ctx, value, result_name);
     int32_t number;
     if (JS_IsUndefined(property)) return 0;
     if (JS_ToInt32(ctx, &number, property)) return -1;
@@ -169,6 +178,41 @@ static int convert_operation(JSContext *ctx, struct kept *kept, JSValueConst op,
     return 0;
 }
 
+// Of a list: an operation, or the bytes of one that js_prepare made.
+static int add_operation(JSContext *ctx, struct kept *kept, JSValueConst op, int index) {
+    if (JS_IsArray(ctx, op) > 0) return convert_operation(ctx, kept, op, index);
+    size_t length;
+    uint8_t *bytes = bytes_of(ctx, op, &length);
+    if (!bytes) return -1;
+    if (length != sizeof operations[index]) {
+        JS_ThrowRangeError(ctx, "operation %d is none that was prepared", index);
+        return -1;
+    }
+    memcpy(&operations[index], bytes, length);
+    return 0;
+}
+
+static void release(JSContext *ctx, struct kept *kept) {
+    for (size_t i = 0; i < kept->count; i++) JS_FreeCString(ctx, kept->texts[i]);
+    for (size_t i = 0; i < kept->vector_count; i++) js_free(ctx, kept->vectors[i]);
+    js_free(ctx, kept->vectors);
+    js_free(ctx, kept->texts);
+}
+
+// prepare(operation) → Uint8Array for spawn. Only numbers and buffers: what is copied for a list is gone after it.
+JSValue js_prepare(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+    (void)this_value, (void)argc;
+    struct kept kept = { 0 };
+    name_properties(ctx);
+    int bad = convert_operation(ctx, &kept, argv[0], 0);
+    if (!bad && (kept.count > 0 || kept.vector_count > 0)) {
+        JS_ThrowTypeError(ctx, "prepare: numbers and buffers expected");
+        bad = 1;
+    }
+    release(ctx, &kept);
+    return bad ? JS_EXCEPTION : new_bytes(ctx, (const uint8_t *)&operations[0], sizeof operations[0]);
+}
+
 static long start_child(uint64_t flags, int64_t cgroup_fd, int32_t wanted_pid) {
     pid_t set_tid = wanted_pid;
     struct clone_arguments args = {
@@ -203,13 +247,14 @@ JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst
     if (!failure) return JS_EXCEPTION;
     if (failure_bytes < 8) return JS_ThrowRangeError(ctx, "failure: Int32Array(2) expected");
     int32_t count;
+    name_properties(ctx);
     if (array_length(ctx, argv[2], &count)) return JS_EXCEPTION;
     if (count < 1 || count > MAX_OPERATIONS) return JS_ThrowRangeError(ctx, "%d operations", count);
     operation_count = count;
     int bad = 0;
     for (int32_t i = 0; i < count && !bad; i++) {
         JSValue op = JS_GetPropertyUint32(ctx, argv[2], (uint32_t)i);
-        bad = convert_operation(ctx, &kept, op, i);
+        bad = add_operation(ctx, &kept, op, i);
         JS_FreeValue(ctx, op);
     }
     long pid = bad ? 0 : start_child((uint64_t)flags, cgroup_fd, wanted_pid);
@@ -219,9 +264,6 @@ JSValue js_spawn(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst
         failure[1] = (int32_t)-failed_result;
         pid = 0;
     }
-    for (size_t i = 0; i < kept.count; i++) JS_FreeCString(ctx, kept.texts[i]);
-    for (size_t i = 0; i < kept.vector_count; i++) js_free(ctx, kept.vectors[i]);
-    js_free(ctx, kept.vectors);
-    js_free(ctx, kept.texts);
+    release(ctx, &kept);
     return bad ? JS_EXCEPTION : JS_NewInt64(ctx, pid);
 }

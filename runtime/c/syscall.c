@@ -12,6 +12,15 @@ uint8_t *bytes_of(JSContext *ctx, JSValueConst value, size_t *length) {
     return bytes ? bytes + offset : NULL;
 }
 
+JSValue new_bytes(JSContext *ctx, const uint8_t *bytes, size_t length) {
+    JSValue buffer = JS_NewArrayBufferCopy(ctx, bytes, length);
+    if (JS_IsException(buffer)) return buffer;
+    JSValue arguments[3] = { buffer, JS_UNDEFINED, JS_UNDEFINED };
+    JSValue array = JS_NewTypedArray(ctx, 3, (JSValueConst *)arguments, JS_TYPED_ARRAY_UINT8);
+    JS_FreeValue(ctx, buffer);
+    return array;
+}
+
 int scalar_argument(JSContext *ctx, JSValueConst value, long *out) {
     int tag = JS_VALUE_GET_TAG(value);
     if (tag == JS_TAG_INT) {

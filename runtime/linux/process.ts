@@ -4,7 +4,7 @@ import {
   NR_waitid, P_ALL, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_PDEATHSIG, SI_QUEUE, WEXITED, WNOHANG, WNOWAIT, siginfo_t_si_code, siginfo_t_si_signo,
   siginfo_t_si_value, sizeof_siginfo_t,
 } from '../abi.gen.ts';
-import type { Operation } from '../sys.ts';
+import type { Operation, PreparedOperation } from '../sys.ts';
 import { check, SysError } from './errors.ts';
 
 /** An operation of a spawn list with a name for messages. */
@@ -31,7 +31,7 @@ export interface SpawnOptions {
 }
 
 /** Runs `operations` in a new process; returns when it executes its program or when an operation has failed. SysError when no process can be made. */
-export function spawn(operations: readonly Operation[], options: SpawnOptions = {}): SpawnResult {
+export function spawn(operations: readonly (Operation | PreparedOperation)[], options: SpawnOptions = {}): SpawnResult {
   const failure = new Int32Array(2);
   const pid = check(sys.spawn(options.flags ?? 0, options.cgroupFd ?? -1, operations, failure, options.pid ?? 0), 'clone3');
   if (pid > 0) return { kind: 'started', pid };

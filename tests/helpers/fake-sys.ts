@@ -8,6 +8,7 @@ const buffers: Bytes[] = [];
 const fake: Sys = {
   call: () => 0,
   spawn: () => 42,
+  prepare: () => new Uint8Array(),
   address: (buffer) => FIRST_ADDRESS + buffers.push(buffer) - 1,
   map: (_address, lengthBytes) => new ArrayBuffer(lengthBytes),
   detach() {},

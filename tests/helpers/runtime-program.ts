@@ -16,7 +16,7 @@ import { accept, connectUnix, listenUnix, peerCredentials, receiveWithFds, sendW
 import { monotonicMs } from '../../runtime/linux/time.ts';
 import { getWindowSize, isTerminal, openPty } from '../../runtime/linux/tty.ts';
 import { after, once, runLoop, sleep, unwatch, watch } from '../../runtime/loop.ts';
-import { IGNORE_FAILURE, type Operation } from '../../runtime/sys.ts';
+import { IGNORE_FAILURE, type Operation, type PreparedOperation } from '../../runtime/sys.ts';
 
 const uncaught: string[] = [];
 const observed: Record<string, unknown> = {};
@@ -34,7 +34,7 @@ function errorOf(work: () => unknown): string {
 }
 
 /** Runs a list of operations in a child; its output and end. */
-function run(operations: readonly Operation[]): { output: string; end: unknown } {
+function run(operations: readonly (Operation | PreparedOperation)[]): { output: string; end: unknown } {
   const { readEnd, writeEnd } = pipe();
   const result = spawn([unblockSignals(), [NR_dup3, writeEnd, 1, 0], ...operations]);
   close(writeEnd);
@@ -52,6 +52,10 @@ function processes(): void {
   // What one call returned is an argument of a later one: here the number of bytes written becomes the exit status.
   const text = 'through a result';
   observed['results'] = run([[NR_setsid], [NR_getpid], [NR_write, 1, text, text.length], [NR_exit_group, { result: 4 }]]);
+  const told = sys.utf8('prepared');
+  const prepared = sys.prepare([NR_write, 1, told, 8]);
+  observed['prepared'] = run([prepared, prepared, [NR_exit_group, { result: 3 }]]);
+  observed['notPreparable'] = [errorOf(() => sys.prepare([NR_write, 1, 'copied', 6])), errorOf(() => sys.prepare([NR_execve, told, ['x'], []])), errorOf(() => spawn([new Uint8Array(3)]))];
   observed['badResult'] = errorOf(() => spawn([[NR_exit_group, { result: 0 }]]));
   observed['badOperation'] = errorOf(() => spawn([[NR_exit_group, ['a', 1 as unknown as string]]]));
   observed['nul'] = errorOf(() => open('/tmp\0/x', 0));

@@ -35,6 +35,8 @@ t.test('what the runtime offers', async (t) => {
     noProgram: { output: '', end: { index: 2, errno: 2 } },
     ignored: { output: 'second\n', end: { kind: 'code', code: 0 } },
     results: { output: 'through a result', end: { kind: 'code', code: 'through a result'.length } },
+    prepared: { output: 'preparedprepared', end: { kind: 'code', code: 8 } },
+    notPreparable: ['TypeError: prepare: numbers and buffers expected', 'TypeError: prepare: numbers and buffers expected', 'RangeError: operation 0 is none that was prepared'],
     badResult: 'RangeError: result of operation 0 used by operation 0',
     badOperation: 'TypeError: array of strings expected',
     nul: 'TypeError: string with a NUL byte',
