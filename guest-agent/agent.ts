@@ -12,7 +12,7 @@ import { fromHex, toHex } from '../src/tpm/bytes.ts';
 import type { PodKeyEndorsement } from '../src/tpm/evidence.ts';
 import type { FilesRequest } from '../src/wire/files.ts';
 import { WIRE_VERSION, type AgentMessage, type ExitStatus, type HostMessage, type ProcessId, type Stdio, type StreamHeader, type TerminalSize } from '../src/wire/messages.ts';
-import { openApp, type App, type ExecRequest, type PodContext } from './app/app.ts';
+import { openApp, type App, type PodContext } from './app/app.ts';
 import { parsePodManifest } from './app/manifest.ts';
 import { dropForAll } from './confine.ts';
 import { ControlConnection } from './control.ts';
@@ -396,10 +396,10 @@ export class Agent {
       if (this.#phase !== 'running') throw new Error('the pod is not running');
       if (app === undefined) throw new Error(`no app "${message.app}" in this pod`);
       if (this.#sealed) throw new Error('the pod is sealed: nothing can be run in it from outside');
-      const measured = this.#measurer?.begin({ kind: 'enter', app: app.name, command: message.argv }, message.isExpected === true) ?? (() => undefined);
+      const measured = this.#measurer?.begin({ kind: 'enter', app: app.name, command: message.argv }, message.isExpected === true);
       try {
         const streams = connection.together(() => {
-          const started = this.#startExec(app, { ...message, beforeStart: measured }, { connection, execs });
+          const started = this.#startExec(app, message, { connection, execs, beforeStart: () => measured?.complete() });
           // Most commands are short: what is to be told of its end may go out together with its beginning.
           giveWay();
           reapAll();
@@ -408,7 +408,8 @@ export class Agent {
         streams.closeChildEnds();
         streams.awaitOutput();
       } finally {
-        measured();
+        measured?.complete();
+        measured?.record();
       }
     } catch (error) {
       connection.send({ ...failure(error, { app: message.app, step: 'exec' }), request: message.request });
@@ -416,11 +417,11 @@ export class Agent {
   }
 
   /** Throws StartError when nothing was started. */
-  #startExec(app: App, message: ExecRequest, { connection, execs }: { connection: ControlConnection; execs: Set<ProcessId> }): StandardStreams {
+  #startExec(app: App, message: ExecMessage, { connection, execs, beforeStart }: { connection: ControlConnection; execs: Set<ProcessId>; beforeStart: () => void }): StandardStreams {
     const id = this.#nextExecId++;
     const streams = new StandardStreams(message.stdio, { onOutput: (stream) => connection.send({ type: 'output', process: id, stream }) });
     try {
-      const running = app.exec(message, streams, (status) => this.#execEnded({ connection, id, app, status, execs }));
+      const running = app.exec(message, streams, { beforeStart, ended: (status) => this.#execEnded({ connection, id, app, status, execs }) });
       this.#processes.set(id, { streams, signal: (signal) => void running.signal(signal) });
       execs.add(id);
       connection.send({ type: 'created', request: message.request, process: id });

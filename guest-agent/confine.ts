@@ -80,7 +80,7 @@ class StepList {
 export function confine(confinement: Confinement, program: Program): ConfinementStep[] {
   const { before, inside, last } = commonSteps(confinement);
   const isAtRoot = confinement.mountNamespaceFd !== null;
-  return [...before, ...streamSteps(program), ...inside, ...placeSteps(program, isAtRoot), ...last, ...executionSteps(program)];
+  return before.concat(streamSteps(program), inside, placeSteps(program, isAtRoot), last, executionSteps(program));
 }
 
 /** What is the same for every process of an app. */

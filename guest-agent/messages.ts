@@ -135,12 +135,10 @@ function parseVariables(value: unknown, field: string): Record<string, string> {
 function parseStdio(value: unknown, field: string): Stdio {
   const stdio = asObject(value, field);
   const kind = asString(stdio['kind'], `${field}.kind`);
-  const silenced = (...names: readonly string[]): Record<string, false> =>
-    Object.fromEntries(names.filter((name) => optional(stdio[name], `${field}.${name}`, asBoolean) === false).map((name) => [name, false] as const));
-  if (kind === 'tty') return { kind, size: parseSize(stdio['size'], `${field}.size`), ...silenced('stdin', 'stdout', 'stderr') };
+  const flag = (name: string, assumed: boolean): boolean => optional(stdio[name], `${field}.${name}`, asBoolean) ?? assumed;
+  if (kind === 'tty') return { kind, size: parseSize(stdio['size'], `${field}.size`), stdin: flag('stdin', true), stdout: flag('stdout', true), stderr: flag('stderr', true) };
   if (kind !== 'streams') fail(`${field}.kind`, '"streams" or "tty"');
-  const announced = optional(stdio['announced'], `${field}.announced`, asBoolean) ?? false;
-  return { kind, stdin: asBoolean(stdio['stdin'], `${field}.stdin`), ...silenced('stdout', 'stderr'), ...(announced ? { announced } : {}) };
+  return { kind, stdin: asBoolean(stdio['stdin'], `${field}.stdin`), stdout: flag('stdout', true), stderr: flag('stderr', true), announced: flag('announced', false) };
 }
 
 function parseSize(value: unknown, field: string): TerminalSize {

@@ -93,8 +93,12 @@ interface Launch {
   onEnd: (end: ProcessEnd) => void;
 }
 
-export interface ExecRequest extends Pick<ExecMessage, 'request' | 'argv' | 'env' | 'stdio'> {
+export type ExecRequest = Pick<ExecMessage, 'argv' | 'env' | 'stdio'>;
+
+export interface ExecEvents {
+  /** Everything is ready for the process: it does not start if this throws. */
   beforeStart: () => void;
+  ended: (end: ProcessEnd) => void;
 }
 
 /** Makes everything an app needs but its processes. Throws StartError with the exit status rkt recorded, or any other error. */
@@ -319,7 +323,7 @@ export class App {
         controllingTerminal: streams.controlsTerminal,
       },
       cgroupFd: this.#place.cgroup.fd,
-      ...(pid === undefined ? {} : { pid }),
+      pid,
       beforeStart,
       onEnd,
       explainExec: ({ candidates, errno }) =>
@@ -344,7 +348,7 @@ export class App {
   }
 
   /** Another process in the running app, confined like its main process. The child's ends of the streams are left to the caller. Throws StartError. */
-  exec(message: ExecRequest, streams: StandardStreams, onEnd: (end: ProcessEnd) => void): RunningProcess {
+  exec(message: ExecRequest, streams: StandardStreams, { beforeStart, ended }: ExecEvents): RunningProcess {
     if (this.#ended) throw new StartError('exec', EXIT_GROUP, `app "${this.name}" has ended`);
     streams.setOwner(this.#identity);
     return this.#launch({
@@ -354,8 +358,8 @@ export class App {
       confinement: this.#confinement,
       searchesAsShell: true,
       extraEnvironment: message.env,
-      beforeStart: message.beforeStart,
-      onEnd,
+      beforeStart,
+      onEnd: ended,
     });
   }
 

@@ -6,7 +6,8 @@ import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import { concatBytes, toHex } from '../../src/tpm/bytes.ts';
 import { executeSync, type TpmTransport } from '../../src/tpm/command.ts';
 import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
-import { eventOf, type Measurement } from '../../src/tpm/measurements.ts';
+import { encodeLogEvent } from '../../src/tpm/event-log.ts';
+import { eventOf, unrecordedEventOf, type Measurement } from '../../src/tpm/measurements.ts';
 import { openTpm, type TpmDevice } from './tpm-device.ts';
 
 export interface MeasurerOptions {
@@ -16,6 +17,14 @@ export interface MeasurerOptions {
   announce(records: string[]): void;
   /** The log has grown by this. */
   onRecords(records: Uint8Array): void;
+}
+
+/** The TPM is at work on it. */
+export interface BegunMeasurement {
+  /** Waits until it is measured: only then may be done what it speaks of. */
+  complete(): void;
+  /** Takes it into the guest's own copy of the log, if it is measured: once, before anything else is measured or answered. */
+  record(): void;
 }
 
 export class Measurer {
@@ -49,26 +58,32 @@ export class Measurer {
   }
 
   /**
-   * Begins to measure one thing. What is returned waits until that has happened: only then may it be done.
+   * Begins to measure one thing.
    * @param isExpected the host has announced it to itself
-   * @throws as `measure`, both
+   * @throws as `measure`, and so does what is returned
    */
-  begin(measurement: Measurement, isExpected: boolean): () => void {
-    const { pcr, digests, record } = eventOf(measurement, NATIVE_HASHES);
-    const command = pcrExtend(pcr, digests);
+  begin(measurement: Measurement, isExpected: boolean): BegunMeasurement {
+    const event = unrecordedEventOf(measurement, NATIVE_HASHES);
+    const command = pcrExtend(event.pcr, event.digests);
     let answer: (() => Uint8Array) | undefined = this.#tpm.begin(command.bytes);
     // The host holds the command back until it has been told.
-    if (!isExpected) this.#options.announce([toHex(record)]);
-    let isDone = false;
-    return () => {
-      if (isDone) return;
-      isDone = true;
-      executeSync((again) => {
-        const first = answer;
-        answer = undefined;
-        return first === undefined ? this.#tpm.transact(again) : first();
-      }, command);
-      this.#append(record);
+    if (!isExpected) this.#options.announce([toHex(encodeLogEvent(event))]);
+    let isTried = false;
+    let isMeasured = false;
+    return {
+      complete: () => {
+        if (isTried) return;
+        isTried = true;
+        executeSync((again) => {
+          const first = answer;
+          answer = undefined;
+          return first === undefined ? this.#tpm.transact(again) : first();
+        }, command);
+        isMeasured = true;
+      },
+      record: () => {
+        if (isMeasured) this.#append(encodeLogEvent(event));
+      },
     };
   }
 

@@ -44,7 +44,7 @@ export interface StartOptions {
   /** Directory of the cgroup the process is born in; -1 for this process's own. */
   cgroupFd: number;
   /** The number the process must get. */
-  pid?: number;
+  pid?: number | undefined;
   /** Called when everything is ready for the process: it does not start if this throws. */
   beforeStart?: (() => void) | undefined;
   onEnd: (end: ProcessEnd) => void;
@@ -64,7 +64,7 @@ export function startProcess(options: StartOptions): RunningProcess {
   const steps = confine(confinement, program);
   const operations = steps.map((step) => step.prepared ?? step.operation);
   options.beforeStart?.();
-  const result = spawn(operations, { cgroupFd, ...(wanted === undefined ? {} : { pid: wanted }) });
+  const result = spawn(operations, { cgroupFd, pid: wanted });
   if (result.kind === 'failed') {
     const { index, errno } = result.failure;
     const { name, detail, exitCode } = steps[index] ?? { name: 'clone3', exitCode: 1 };

@@ -27,7 +27,7 @@ export interface SpawnOptions {
   /** Descriptor of the cgroup directory the child is born in. */
   cgroupFd?: number;
   /** The number the child must get: EEXIST when it is taken. */
-  pid?: number;
+  pid?: number | undefined;
 }
 
 /** Runs `operations` in a new process; returns when it executes its program or when an operation has failed. SysError when no process can be made. */

@@ -2,10 +2,10 @@ import { CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, NR_clock_gettime, NR_c
 import { check } from './errors.ts';
 
 const timespec = new BigInt64Array(2);
-/** Its lower halves say all of what has passed since a machine was started, and are plain numbers. */
+/** Its lower halves: plain numbers, and enough for what has passed since a machine was started. */
 const words = new Uint32Array(timespec.buffer);
-const secondsOf = (): number => words[0] ?? 0;
-const nanosecondsOf = (): number => words[2] ?? 0;
+const SECONDS = 0;
+const NANOSECONDS = 2;
 
 function readClock(clock: number): bigint {
   sys.call(NR_clock_gettime, clock, timespec);
@@ -18,13 +18,13 @@ export const wallClockNs = (): bigint => readClock(CLOCK_REALTIME);
 /** Milliseconds with fraction since an unspecified moment; does not count while the machine sleeps. */
 export function monotonicMs(): number {
   sys.call(NR_clock_gettime, CLOCK_MONOTONIC, timespec);
-  return secondsOf() * 1000 + nanosecondsOf() / 1e6;
+  return (words[SECONDS] ?? 0) * 1000 + (words[NANOSECONDS] ?? 0) / 1e6;
 }
 
 /** Milliseconds since the machine was started, with microseconds as fraction. */
 export function uptimeMs(): number {
   sys.call(NR_clock_gettime, CLOCK_BOOTTIME, timespec);
-  return secondsOf() * 1000 + Math.floor(nanosecondsOf() / 1000) / 1000;
+  return (words[SECONDS] ?? 0) * 1000 + Math.floor((words[NANOSECONDS] ?? 0) / 1000) / 1000;
 }
 
 export function setWallClock(nanoseconds: bigint): void {

@@ -33,12 +33,18 @@ const POLL_MS = 5;
 export async function readPodLog(pod: PodHandle): Promise<PodLogFile> {
   requireMeasured(pod);
   for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(POLL_MS)) {
-    const note = readOptional(pod, FILES.pending);
+    const note = readNote(pod);
     const bytes = readOptional(pod, FILES.log);
     if (bytes === null) throw new RktError('STATE', `pod "${pod.uuid}" has no event log: nothing has been measured ${hasEnded(pod.state) ? 'before it ended' : 'yet'}`);
-    if (note === null && readOptional(pod, FILES.pending) === null) return { bytes, interrupted: null };
+    if (note === null && readNote(pod) === null) return { bytes, interrupted: null };
     if (note !== null && (hasEnded(refreshState(pod)) || Date.now() > deadline)) return afterInterruption(bytes, parsePending(note));
   }
+}
+
+/** Null: nothing is being measured. */
+function readNote(pod: PodHandle): Uint8Array | null {
+  const note = readOptional(pod, FILES.pending);
+  return note === null || note.length === 0 ? null : note;
 }
 
 /** @param pending null: the note was cut short itself, so nothing had been begun */

@@ -178,12 +178,17 @@ export interface MeasuredEvent extends LogEvent {
 
 /** @throws RktError BAD_INPUT for a measurement that has no canonical form, LIMIT for one that is too large */
 export function eventOf(measurement: Measurement, hashes?: BankHashes): MeasuredEvent {
+  return withRecord(unrecordedEventOf(measurement, hashes));
+}
+
+/** `eventOf` for when the record has time. */
+export function unrecordedEventOf(measurement: Measurement, hashes?: BankHashes): LogEvent {
   const { kind, ...fields } = measurement;
   if (!Object.hasOwn(RULES, kind)) refuse(`there is no measurement of kind ${quoteText(String(kind))}`);
   const { tag, pcr } = RULES[kind];
   const content = new TextEncoder().encode(canonicalJson(fields as JsonObject));
   const data = encodeTaggedEvent({ tag, content });
-  return withRecord({ pcr, type: EV_EVENT_TAG, data, digests: digestsOf(data, hashes) });
+  return { pcr, type: EV_EVENT_TAG, data, digests: digestsOf(data, hashes) };
 }
 
 const SEPARATOR_DATA = new Uint8Array(4);

@@ -14,7 +14,7 @@ export const ENTER_SOCKET = 'enter.sock';
 
 const MAX_CLIENTS = 512;
 /** Those of other requests of the monitor are smaller. */
-const FIRST_REQUEST = 2 ** 32;
+const FIRST_REQUEST = 2 ** 30;
 
 /** `created`, two outputs, `exited`. */
 const MAX_TOLD = 4;

@@ -8,7 +8,7 @@ import { close } from '../../runtime/linux/fds.ts';
 import { NATIVE_HASHES } from '../../runtime/linux/hashes.ts';
 import { socketPair } from '../../runtime/linux/sockets.ts';
 import { after, unwatch, watch, type TimerHandle } from '../../runtime/loop.ts';
-import { concatBytes, equalBytes, fromHex } from '../../src/tpm/bytes.ts';
+import { concatBytes, equalBytes, fromHex, toHex } from '../../src/tpm/bytes.ts';
 import { errorResponse, executeSync, type TpmTransport } from '../../src/tpm/command.ts';
 import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
 import { getPcrBanks, requirePodBanks, selfTest } from '../../src/tpm/commands/state.ts';
@@ -40,6 +40,18 @@ const RESPONSE_CODE_OFFSET = 6;
 interface Announced {
   event: LogEvent;
   record: Uint8Array;
+  /** The command that the agent sends for it, unless it puts it in other words. */
+  commandHex: string;
+  /** Null: the register has not been read yet. */
+  note: PreparedNote | null;
+}
+
+/** What is written down before the event, made while the guest is still at work. */
+interface PreparedNote {
+  bytes: Uint8Array;
+  /** Good for as long as these are what they were. */
+  logSizeBytes: number;
+  before: readonly TaggedDigest[];
 }
 
 export class PodTpm {
@@ -55,6 +67,8 @@ export class PodTpm {
   /** Values of the pod's registers, as they were read once and extended since: nothing else changes them. */
   readonly #registers = new Map<number, readonly TaggedDigest[]>();
   #whenAnnounced: (() => void) | null = null;
+  /** What is left to do for the last event. */
+  #settle: (() => void) | null = null;
   #endGuest: (() => void) | null = null;
 
   /** @throws Stage1Error */
@@ -118,56 +132,68 @@ export class PodTpm {
       const record = fromHex(hex, 'record of an event');
       const [event, ...more] = parseEventLog(concatBytes(encodeLogHeader(), record)).events;
       if (event === undefined || more.length > 0 || !POD_PCRS.includes(event.pcr) || !isInAllBanks(event)) throw new Stage1Error('the agent announced something that is no event of a pod');
-      this.#expect({ event, record });
+      this.#expect(event, record);
     }
   }
 
   /** The agent will be asked for something that it measures so. Returns what takes that back, unless it has happened. */
   expect(measurement: Measurement): () => void {
     const { record, ...event } = eventOf(measurement, NATIVE_HASHES);
-    const announced = { event, record };
-    this.#expect(announced);
+    const announced = this.#expect(event, record);
     return () => {
       this.#announced = this.#announced.filter((other) => other !== announced);
     };
   }
 
-  #expect(announced: Announced): void {
+  #expect(event: LogEvent, record: Uint8Array): Announced {
+    const before = this.#registers.get(event.pcr);
+    const note = before === undefined || this.#log === null ? null : prepareNote(this.#log, before, event);
+    const announced = { event, record, commandHex: toHex(pcrExtend(event.pcr, event.digests).bytes), note };
     if (this.#announced.push(announced) > MAX_ANNOUNCED) throw new Stage1Error('the agent announces events and does not measure them');
     this.#whenAnnounced?.();
+    return announced;
   }
 
   close(): void {
     this.#endGuest?.();
     this.#bus?.close();
+    this.#settle?.();
     this.#log?.close();
   }
 
   async #answerGuest(command: Uint8Array): Promise<Uint8Array> {
+    const commandHex = toHex(command);
+    const announced = this.#announced.find((candidate) => candidate.commandHex === commandHex);
+    if (announced !== undefined) return await this.#measure(command, announced);
     const verdict = guestMay(command);
     if (!verdict.allowed) return errorResponse(verdict.responseCode);
     const pcr = extendedPcr(command);
     if (pcr === null || !POD_PCRS.includes(pcr)) return await this.#bus!.transact(command);
-    return await this.#measure(command);
+    const extend = parsePcrExtend(command);
+    const later = extend === null ? undefined : await this.#whatWasAnnounced(extend);
+    return later === undefined ? errorResponse(TPM_RC.locality) : await this.#measure(command, later);
   }
 
-  /** The order is that of src/tpm/write-ahead.ts: note, TPM, log. */
-  async #measure(command: Uint8Array): Promise<Uint8Array> {
-    const extend = parsePcrExtend(command);
-    const announced = extend === null ? undefined : await this.#whatWasAnnounced(extend);
+  /** The order is that of src/tpm/write-ahead.ts: note, TPM, log. The guest has its answer before the note is gone. */
+  async #measure(command: Uint8Array, announced: Announced): Promise<Uint8Array> {
+    this.#settle?.();
     const log = this.#log;
-    if (log === null || announced === undefined) return errorResponse(TPM_RC.locality);
+    if (log === null) return errorResponse(TPM_RC.locality);
     this.#announced.splice(this.#announced.indexOf(announced), 1);
     const { event, record } = announced;
     const before = this.#registers.get(event.pcr) ?? (await readRegister(this.transport, event.pcr));
-    log.announce(encodePending({ logSizeBytes: log.sizeBytes(), before, event }, NATIVE_HASHES));
+    const isPrepared = announced.note?.before === before && announced.note.logSizeBytes === log.sizeBytes();
+    log.announce((isPrepared ? announced.note! : prepareNote(log, before, event)).bytes);
     const response = await this.#bus!.transact(command);
-    if (new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success) {
-      log.append(record);
-      this.#registers.set(event.pcr, afterEvent(before, event));
-    } else {
-      this.#registers.delete(event.pcr);
-    }
+    const isMeasured = new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success;
+    if (isMeasured) log.append(record);
+    this.#settle = () => {
+      this.#settle = null;
+      log.settle();
+      if (isMeasured) this.#registers.set(event.pcr, afterEvent(before, event));
+      else this.#registers.delete(event.pcr);
+    };
+    after(0, () => this.#settle?.());
     return response;
   }
 
@@ -187,6 +213,11 @@ export class PodTpm {
     this.#whenAnnounced = null;
     return find();
   }
+}
+
+function prepareNote(log: EventLogFile, before: readonly TaggedDigest[], event: LogEvent): PreparedNote {
+  const logSizeBytes = log.sizeBytes();
+  return { bytes: encodePending({ logSizeBytes, before, event }, NATIVE_HASHES), logSizeBytes, before };
 }
 
 /** Once each: what is extended otherwise is not what a log tells. */

@@ -93,7 +93,9 @@ t.test('files of the network', async (t) => {
 
 t.test('messages of the host', async (t) => {
   const start = startMessage([{ exec: ['/x'] }]);
-  t.strictSame(parseHostMessage(JSON.parse(JSON.stringify(start))), start);
+  const [app] = start.apps;
+  const stdio = { stdout: true, stderr: true, announced: false, ...app!.stdio };
+  t.strictSame(parseHostMessage(JSON.parse(JSON.stringify(start))), { ...start, apps: [{ ...app!, stdio }] }, 'as it was, with what is assumed');
   t.throws(() => parseHostMessage({ type: 'nonsense' }), { message: 'type: known message type expected' });
   t.throws(() => parseHostMessage({ ...start, insecure: undefined }), { message: 'insecure: object expected' });
   t.throws(() => parseHostMessage({ type: 'signal', process: 1, signal: 99 }), { message: 'signal: integer from 1 to 64 expected' });

@@ -1,6 +1,6 @@
 /** Reading and extending PCRs. */
 import { RktError } from '../../error.ts';
-import { ByteWriter } from '../bytes.ts';
+import { ByteWriter, toHex } from '../bytes.ts';
 import { execute, NO_PASSWORD, nothing, TPM_HEADER_BYTES, tpmCommand, type TpmCommand, type TpmTransport } from '../command.ts';
 import { HASH_ALGORITHMS, type HashName, type TaggedDigest } from '../hash-algorithms.ts';
 import { encodePcrSelections, readPcrSelections, type PcrSelection } from '../pcr-selection.ts';
@@ -42,19 +42,21 @@ export function pcrExtend(pcr: number, digests: readonly TaggedDigest[]): TpmCom
   const blank = blankExtend(digests.map(({ algorithm }) => algorithm));
   const bytes = blank.bytes.slice();
   new DataView(bytes.buffer).setUint32(TPM_HEADER_BYTES, pcr);
-  // The digests are the end of the command, an algorithm's number before each.
-  let end = bytes.length;
-  for (const { algorithm, digest } of digests.toReversed()) {
+  let at = BLANK_DIGESTS_AT;
+  for (const { algorithm, digest } of digests) {
     const { sizeBytes } = HASH_ALGORITHMS[algorithm];
     if (digest.length !== sizeBytes) throw new RangeError(`a digest of ${algorithm} has ${sizeBytes} bytes, not ${digest.length}`);
-    bytes.set(digest, end - sizeBytes);
-    end -= 2 + sizeBytes;
+    bytes.set(digest, at + 2);
+    at += 2 + sizeBytes;
   }
-  return { ...blank, bytes };
+  return { name: blank.name, bytes, decode: blank.decode };
 }
 
 /** By the algorithms in their order, of which a program uses one or two lists. */
 const blanks = new Map<string, TpmCommand<void>>();
+
+/** Behind handle, authorization (its size, session, no nonce, attributes, no password) and the number of digests. */
+const BLANK_DIGESTS_AT = TPM_HEADER_BYTES + 4 + 4 + 9 + 4;
 
 /** For PCR 0, with digests of zeros: in a guest under emulation encoding a command takes longer than its execution. */
 function blankExtend(algorithms: readonly HashName[]): TpmCommand<void> {
@@ -64,8 +66,20 @@ function blankExtend(algorithms: readonly HashName[]): TpmCommand<void> {
   const parameters = new ByteWriter('big').u32(algorithms.length);
   for (const algorithm of algorithms) parameters.u16(HASH_ALGORITHMS[algorithm].id).raw(new Uint8Array(HASH_ALGORITHMS[algorithm].sizeBytes));
   const blank = tpmCommand('PCR_Extend', { handles: [0], authorizations: [NO_PASSWORD], parameters: parameters.bytes }, nothing);
-  blanks.set(key, blank);
-  return blank;
+  const command = { ...blank, decode: oncePerAnswer(blank.decode) };
+  blanks.set(key, command);
+  return command;
+}
+
+/** What was a good answer once is one again: there are no values in it, and reading it costs as much as encoding. */
+function oncePerAnswer(decode: (response: Uint8Array) => void): (response: Uint8Array) => void {
+  let good: string | undefined;
+  return (response) => {
+    const answer = toHex(response);
+    if (answer === good) return;
+    decode(response);
+    good = answer;
+  };
 }
 
 /** Only 16 and 23 can be reset from the locality that a guest has. */
