@@ -27,6 +27,7 @@ export function createEventLog(content: Uint8Array): EventLogFile {
   // Empty: there is no note. A file for each would cost every event more than its digests.
   const noteFd = open(PENDING_PATH, O_WRONLY | O_CREAT | O_EXCL, LOG_MODE);
   let size = 0;
+  let isPending = false;
   const append = (bytes: Uint8Array): void => {
     writeAll(fd, bytes);
     size += bytes.length;
@@ -35,14 +36,19 @@ export function createEventLog(content: Uint8Array): EventLogFile {
   return {
     sizeBytes: () => size,
     announce(note) {
+      isPending = true;
       if (writeAt(noteFd, note, 0) !== note.length) throw new SysError(`write ${PENDING_PATH}`, EIO);
     },
     append,
-    settle: () => truncate(noteFd, 0),
+    settle() {
+      truncate(noteFd, 0);
+      isPending = false;
+    },
     close() {
       close(fd);
       close(noteFd);
-      removeFile(PENDING_PATH);
+      // Of a pod that was stopped half-way through an event the note stays.
+      if (!isPending) removeFile(PENDING_PATH);
     },
   };
 }
