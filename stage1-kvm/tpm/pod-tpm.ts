@@ -13,11 +13,11 @@ import { errorResponse, executeSync, type TpmTransport } from '../../src/tpm/com
 import { pcrExtend } from '../../src/tpm/commands/pcr.ts';
 import { getPcrBanks, requirePodBanks, selfTest } from '../../src/tpm/commands/state.ts';
 import { TPM_CC } from '../../src/tpm/constants.ts';
-import { digestIn, encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
+import { digestIn, encodeLogEvent, encodeLogHeader, parseEventLog, type LogEvent } from '../../src/tpm/event-log.ts';
 import { guestMay, parsePcrExtend, type PcrExtend } from '../../src/tpm/guest-command-policy.ts';
 import { POD_BANKS, type TaggedDigest } from '../../src/tpm/hash-algorithms.ts';
 import { hostEvents, type HostFacts } from '../../src/tpm/host-measurements.ts';
-import { eventOf, type Measurement } from '../../src/tpm/measurements.ts';
+import { unrecordedEventOf, type Measurement } from '../../src/tpm/measurements.ts';
 import { PCR } from '../../src/tpm/pcr-table.ts';
 import { extended } from '../../src/tpm/pcr.ts';
 import { TPM_RC } from '../../src/tpm/response-code.ts';
@@ -138,8 +138,8 @@ export class PodTpm {
 
   /** The agent will be asked for something that it measures so. Returns what takes that back, unless it has happened. */
   expect(measurement: Measurement): () => void {
-    const { record, ...event } = eventOf(measurement, NATIVE_HASHES);
-    const announced = this.#expect(event, record);
+    const event = unrecordedEventOf(measurement, NATIVE_HASHES);
+    const announced = this.#expect(event, encodeLogEvent(event));
     return () => {
       this.#announced = this.#announced.filter((other) => other !== announced);
     };
@@ -180,10 +180,10 @@ export class PodTpm {
     const log = this.#log;
     if (log === null) return errorResponse(TPM_RC.locality);
     this.#announced.splice(this.#announced.indexOf(announced), 1);
-    const { event, record } = announced;
+    const { event, record, note } = announced;
     const before = this.#registers.get(event.pcr) ?? (await readRegister(this.transport, event.pcr));
-    const isPrepared = announced.note?.before === before && announced.note.logSizeBytes === log.sizeBytes();
-    log.announce((isPrepared ? announced.note! : prepareNote(log, before, event)).bytes);
+    const stillHolds = note?.before === before && note.logSizeBytes === log.sizeBytes();
+    log.announce((stillHolds ? note : prepareNote(log, before, event)).bytes);
     const response = await this.#bus!.transact(command);
     const isMeasured = new DataView(response.buffer, response.byteOffset).getUint32(RESPONSE_CODE_OFFSET) === TPM_RC.success;
     if (isMeasured) log.append(record);
